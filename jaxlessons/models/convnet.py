@@ -1,0 +1,170 @@
+"""The first five rungs of the CIFAR-10 ladder: one hidden layer, convolutions, batch norm.
+
+Every network takes images `[batch, height, width, channel]` and returns logits
+`[batch, num_classes]`; with `return_features=True` it returns `(logits, features)`, where
+`features` maps each layer's name to its output, as the lesson gets them with forward hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlessons.models.conv import Conv
+
+Features = dict[str, jax.Array]
+NormPlacement = Literal["after", "before", "none"]
+BatchNorm = Callable[..., nn.Module]
+
+# PyTorch's BatchNorm2d keeps 0.9 of the old statistics (its `momentum` 0.1) and adds 1e-5.
+DefaultNorm: BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+
+def global_max_pool(x: jax.Array) -> jax.Array:
+    """`[batch, height, width, channel]` -> `[batch, channel]`, PyTorch's AdaptiveMaxPool2d(1)."""
+    return jnp.max(x, axis=(1, 2))
+
+
+def outputs(logits: jax.Array, features: Features, return_features: bool) -> Any:
+    """What a network returns: float32 logits, with the features beside them when asked."""
+    logits = logits.astype(jnp.float32)
+    return (logits, features) if return_features else logits
+
+
+class BnLayer(nn.Module):
+    """The lesson's BnLayer: convolution -> ReLU -> batch norm, by default in that order.
+
+    `norm="before"` normalises ahead of the ReLU, as Ioffe and Szegedy (2015) do; `norm="none"`
+    leaves it out and gives the convolution its bias back.
+    """
+
+    features: int
+    stride: int = 1
+    kernel_size: int = 3
+    norm: NormPlacement = "after"
+    batch_norm: BatchNorm = DefaultNorm
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        if self.norm not in ("after", "before", "none"):
+            raise ValueError(f"norm is {self.norm!r}: it must be 'after', 'before' or 'none'.")
+        # An explicit padding, since XLA's "SAME" pads only on the far side when the stride is 2.
+        pad = self.kernel_size // 2
+        x = Conv(
+            self.features,
+            (self.kernel_size, self.kernel_size),
+            strides=self.stride,
+            padding=((pad, pad), (pad, pad)),
+            use_bias=self.norm == "none",
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        if self.norm == "none":
+            return nn.relu(x)
+        bn = self.batch_norm(use_running_average=not train, dtype=self.dtype, name="bn")
+        return bn(nn.relu(x)) if self.norm == "after" else nn.relu(bn(x))
+
+
+class SimpleNet(nn.Module):
+    """One hidden layer: flatten, Dense -> ReLU for each entry of `layers`, Dense to logits."""
+
+    layers: Sequence[int] = (40,)
+    num_classes: int = 10
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False, return_features: bool = False) -> Any:
+        features: Features = {}
+        x = x.reshape(x.shape[0], -1)
+        for i, size in enumerate(self.layers, 1):
+            x = nn.relu(nn.Dense(size, dtype=self.dtype, name=f"hidden{i}")(x))
+            features[f"hidden{i}"] = x
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)
+        return outputs(logits, features, return_features)
+
+
+class ConvNet(nn.Module):
+    """Stride-2 3x3 convolutions with ReLU, then the maximum over the image and one Dense.
+
+    As in the lesson the first version does not pad (`padding=0`): 32 -> 15 -> 7 -> 3.
+    """
+
+    layers: Sequence[int] = (20, 40, 80)
+    num_classes: int = 10
+    padding: int = 0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False, return_features: bool = False) -> Any:
+        features: Features = {}
+        pad = ((self.padding, self.padding),) * 2
+        for i, size in enumerate(self.layers, 1):
+            conv = Conv(size, (3, 3), strides=2, padding=pad, dtype=self.dtype, name=f"conv{i}")
+            x = features[f"conv{i}"] = nn.relu(conv(x))
+        x = features["pool"] = global_max_pool(x)
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)
+        return outputs(logits, features, return_features)
+
+
+class ConvNet2(ConvNet):
+    """ConvNet refactored into padded layers: 32 -> 16 -> 8 -> 4."""
+
+    padding: int = 1
+
+
+class ConvBnNet(nn.Module):
+    """A 5x5 stem with bias, then for each further size a stride-2 BnLayer; max pool, Dense.
+
+    Subclasses put more layers behind each stride-2 one by overriding `extra_layers`.
+    """
+
+    layers: Sequence[int] = (10, 20, 40, 80, 160)
+    num_classes: int = 10
+    norm: NormPlacement = "after"
+    batch_norm: BatchNorm = DefaultNorm
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    def stem(self, x: jax.Array, train: bool) -> jax.Array:
+        """The first layer, at full size and without a non-linearity, as the lesson has it."""
+        pad = ((2, 2), (2, 2))
+        return Conv(self.layers[0], (5, 5), padding=pad, dtype=self.dtype, name="stem")(x)
+
+    def extra_layers(self, x: jax.Array, stage: int, train: bool) -> Features:
+        """Outputs, by name and in order, of the layers that follow the stride-2 layer."""
+        return {}
+
+    def bn_layer(self, features: int, name: str, stride: int = 1, kernel_size: int = 3) -> BnLayer:
+        """A BnLayer with this network's settings."""
+        return BnLayer(
+            features, stride, kernel_size, self.norm, self.batch_norm, self.dtype, name=name
+        )
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False, return_features: bool = False) -> Any:
+        features: Features = {"stem": self.stem(x, train)}
+        x = features["stem"]
+        for stage, size in enumerate(self.layers[1:], 1):
+            down = f"stage{stage}_down"
+            x = features[down] = self.bn_layer(size, down, stride=2)(x, train)
+            features |= self.extra_layers(x, stage, train)
+            x = list(features.values())[-1]
+        x = features["pool"] = global_max_pool(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)
+        return outputs(logits, features, return_features)
+
+
+class ConvBnNet2(ConvBnNet):
+    """ConvBnNet made deeper: each stride-2 layer is followed by one of stride 1."""
+
+    def extra_layers(self, x: jax.Array, stage: int, train: bool) -> Features:
+        """One more BnLayer of the same size."""
+        name = f"stage{stage}_same"
+        return {name: self.bn_layer(x.shape[-1], name)(x, train)}
