@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 
 
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0
-) -> jax.Array:
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
     """-sum_k t_k log softmax(logits)_k in nats, `[...]`, for logits `[..., classes]`.
 
     labels: class indices `[...]` (integers), or probabilities `[..., classes]` as mixup gives.

@@ -1,0 +1,1 @@
+"""One script a lesson: `python -m experiments.<name> --help`."""

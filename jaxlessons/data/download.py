@@ -1,0 +1,100 @@
+"""Files from their public source: a progress bar, a checked hash, and never half a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from jaxlessons.errors import UserError
+
+CHUNK = 1 << 20
+TIMEOUT_S = 20
+
+
+class NoNetworkError(UserError):
+    """The source could not be reached; a caller with an embedded default goes on with that."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public file: its address, size in bytes and SHA-256, in hexadecimal."""
+
+    url: str
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+def cache_dir() -> Path:
+    """Where downloads and prepared data are kept: JAXLESSONS_CACHE, else the user's cache."""
+    if folder := os.environ.get("JAXLESSONS_CACHE"):
+        return Path(folder).expanduser().resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().resolve() / "jaxlessons"
+
+
+def check_file(path: Path, source: Source) -> None:
+    """Raises UserError, naming the file, when its size or hash is not the published one."""
+    size = path.stat().st_size
+    if size != source.size:
+        raise UserError(
+            f"{path} has {size:,} bytes where {source.size:,} were published: it is truncated or "
+            "altered; delete it and run again."
+        )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != source.sha256:
+        raise UserError(
+            f"{path} does not have the published checksum (sha256 {digest[:12]}..., expected "
+            f"{source.sha256[:12]}...): it is altered; delete it and run again."
+        )
+
+
+def fetch(source: Source, folder: Path) -> Path:
+    """Downloads `source` into `folder` unless it is there already; returns the checked file.
+
+    The file gets its name only when it is whole and its hash is right, so that a broken
+    download never stands in for a good one.
+
+    Raises:
+      NoNetworkError: when the source can't be reached.
+      UserError: when what is there, or what came, is not the published file.
+    """
+    path = folder / source.name
+    if path.exists():
+        check_file(path, source)
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{source.name}.{os.getpid()}.part"
+    try:
+        _download(source, partial)
+        check_file(partial, source)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _download(source: Source, path: Path) -> None:
+    try:
+        with (
+            urllib.request.urlopen(source.url, timeout=TIMEOUT_S) as reply,
+            path.open("wb") as file,
+            tqdm(total=source.size, unit="B", unit_scale=True, desc=source.name) as bar,
+        ):
+            # One byte more than expected is enough to see that a file is too long.
+            while file.tell() <= source.size and (chunk := reply.read(CHUNK)):
+                file.write(chunk)
+                bar.update(len(chunk))
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
+        raise NoNetworkError(f"{source.url} could not be reached ({reason}).") from error
