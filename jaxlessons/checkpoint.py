@@ -1,0 +1,210 @@
+"""Checkpoints through orbax: the latest few and the best one, and a restore that checks first."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxlessons.errors import UserError
+
+Mode = Literal["max", "min"]
+
+
+def save(
+    directory: str | Path,
+    state: Any,
+    *,
+    step: int | None = None,
+    metrics: Mapping[str, float] | None = None,
+    keep: int = 3,
+    best: str | None = None,
+    mode: Mode = "max",
+) -> None:
+    """Writes `state` (any pytree of arrays) as `directory/<step>`; on return it is on the disk.
+
+    step: `state.step` unless given; a step that is there already is left as it is. Afterwards
+    the `keep` latest remain, and with `best` also the one with the highest (mode "min": lowest)
+    `metrics[best]`; a checkpoint without metrics is never the best.
+
+    Raises:
+      UserError: when the disk is full or the directory can't be written. The earlier
+        checkpoints stay: orbax gives a folder its name only when it is whole.
+    """
+    step = int(state.step) if step is None else step
+    directory = Path(directory).expanduser().resolve()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _check_space(directory, state)
+        with _manager(directory, keep, best, mode) as manager:
+            if step not in manager.all_steps():
+                plain = None if metrics is None else {k: float(v) for k, v in metrics.items()}
+                manager.save(step, args=ocp.args.StandardSave(state), metrics=plain)
+                manager.wait_until_finished()
+    except UserError:
+        raise
+    except Exception as error:
+        if _is_disk_error(error):
+            raise UserError(
+                f"The checkpoint of step {step} could not be written to {directory} ({error}): "
+                "make room there, or choose another place for the run; the earlier checkpoints "
+                "are kept."
+            ) from error
+        raise
+
+
+def restore(directory: str | Path, target: Any, step: int | None = None) -> Any:
+    """The state saved at `step` (the latest by default), shaped like `target`.
+
+    target: a pytree of arrays or of `jax.ShapeDtypeStruct`s, such as a freshly made state.
+
+    Raises:
+      UserError: when there is no such checkpoint, it can't be read, or its arrays are not the
+        target's; then the first that differ are named.
+    """
+    directory = Path(directory).expanduser().resolve()
+    steps = all_steps(directory)
+    if not steps:
+        raise UserError(f"{directory} holds no checkpoint: train without --resume first.")
+    step = steps[-1] if step is None else step
+    if step not in steps:
+        raise UserError(f"{directory} has no checkpoint of step {step}: it holds {steps}.")
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+    with _manager(directory) as manager:
+        try:
+            saved = _saved_arrays(manager, step)
+            _check_same(_arrays(target), saved, directory / str(step))
+            return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except UserError:
+            raise
+        # What a damaged checkpoint raises is tensorstore's affair, and of many types.
+        except Exception as error:
+            raise UserError(
+                f"{directory / str(step)} can't be read, it is damaged ({_first_line(error)}): "
+                "delete that folder to go on from the checkpoint before it."
+            ) from error
+
+
+def all_steps(directory: str | Path) -> list[int]:
+    """The steps that have a whole checkpoint, ascending; empty when there is no directory."""
+    directory = Path(directory).expanduser().resolve()
+    if not directory.is_dir():
+        return []
+    with _manager(directory) as manager:
+        return sorted(manager.all_steps())
+
+
+def latest_step(directory: str | Path) -> int | None:
+    """The highest step with a checkpoint, or None."""
+    return max(all_steps(directory), default=None)
+
+
+def best_step(directory: str | Path, metric: str, mode: Mode = "max") -> int | None:
+    """The step whose checkpoint has the highest (or lowest) `metric`, or None."""
+    directory = Path(directory).expanduser().resolve()
+    if not directory.is_dir():
+        return None
+    with _manager(directory, best=metric, mode=mode) as manager:
+        return manager.best_step()
+
+
+def _manager(
+    directory: Path, keep: int | None = None, best: str | None = None, mode: Mode = "max"
+) -> ocp.CheckpointManager:
+    """keep None keeps all, which is what a reader wants."""
+
+    def value(metrics: Any) -> float:
+        return metrics[best]
+
+    policies = checkpoint_managers
+    kept: list[Any] = [policies.LatestN(keep)]
+    if best is not None and keep is not None:
+        lowest = mode == "min"
+        kept.append(
+            policies.BestN(
+                get_metric_fn=value, reverse=lowest, n=1, keep_checkpoints_without_metrics=False
+            )
+        )
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(kept),
+        best_fn=None if best is None else value,
+        best_mode=mode,
+        enable_async_checkpointing=False,
+    )
+    handler = ocp.StandardCheckpointHandler()
+    return ocp.CheckpointManager(directory, options=options, item_handlers=handler)
+
+
+def _arrays(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """path -> (shape, dtype) of every array; typed keys as the uint32 that orbax writes."""
+
+    def plain(leaf: Any) -> Any:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.eval_shape(jax.random.key_data, leaf) if is_key else leaf
+
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): (
+            plain(x).shape,
+            str(plain(x).dtype),
+        )
+        for path, x in leaves
+    }
+
+
+def _saved_arrays(
+    manager: ocp.CheckpointManager, step: int
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    leaves = jax.tree.leaves(manager.item_metadata(step).tree)
+    return {leaf.name: (tuple(leaf.shape), str(jnp.dtype(leaf.dtype))) for leaf in leaves}
+
+
+def _check_same(wanted: dict[str, Any], saved: dict[str, Any], where: Path) -> None:
+    """Orbax drops leaves without a word when the target has fewer: hence this."""
+    differences = [
+        f"{name} is {_describe(saved.get(name))} there and {_describe(wanted.get(name))} here"
+        for name in sorted(wanted.keys() | saved.keys())
+        if wanted.get(name) != saved.get(name)
+    ]
+    if differences:
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise UserError(
+            f"{where} holds another model or optimizer: {'; '.join(differences[:3])}{more}; "
+            "take the settings that it was made with, or another run."
+        )
+
+
+def _describe(array: tuple[tuple[int, ...], str] | None) -> str:
+    return "missing" if array is None else f"{array[1]}{list(array[0])}"
+
+
+def _check_space(directory: Path, state: Any) -> None:
+    """Refuses before it begins what can't fit: half a checkpoint would only fill the disk."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(directory).free
+    if free < size:
+        raise UserError(
+            f"The disk of {directory} is full: a checkpoint takes {size / 1e6:,.0f} MB and "
+            f"{free / 1e6:,.0f} MB are free; make room, or choose another place for the run."
+        )
+
+
+def _is_disk_error(error: BaseException) -> bool:
+    """Whether it says that the disk is full or can't be written, however deep it is wrapped."""
+    codes = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+    if isinstance(error, OSError) and error.errno in codes:
+        return True
+    if "No space left" in str(error) or "Disk quota" in str(error):
+        return True
+    return error.__cause__ is not None and _is_disk_error(error.__cause__)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,272 @@
+"""Training and evaluation of any Flax module: a state, two jitted steps, and `fit`.
+
+Everything that is random at step N comes from `fold_in(state.key, N)`, and the order of the
+examples in epoch E from `fold_in(state.key, E)` on a stream of its own. So a run is determined by
+its first state and its data, and one that goes on from a saved state ends where an unbroken one
+does, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from jaxlessons import losses, metrics
+from jaxlessons.errors import UserError
+from jaxlessons.metrics import Sums
+from jaxlessons.watch import Watch, check_finite
+
+ORDER_STREAM = 0x0E9  # keeps the epochs' keys apart from the steps', which count up from 0
+
+Apply = Callable[..., Any]
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class TrainState(struct.PyTreeNode):
+    """All that training changes, and the key it draws from; what a checkpoint holds.
+
+    step: int32 scalar, the steps taken. params, batch_stats: the module's variables
+    (batch_stats is {} without batch norm). opt_state: the optimizer's. key: a typed key that
+    stays the same throughout.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    key: jax.Array
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `module.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+class Examples(NamedTuple):
+    """A split or a batch. inputs: `[n, ...]`; labels: `[n]`, or what the loss takes."""
+
+    inputs: jax.Array
+    labels: jax.Array
+
+
+class Place(NamedTuple):
+    """Where a batch is in training. rows: `[batch]` into the split; epoch: int32 scalar."""
+
+    rows: jax.Array
+    epoch: jax.Array
+
+
+# (key, batch, place) -> the inputs and labels that the network and the loss see.
+Augment = Callable[[jax.Array, Examples, Place], Examples]
+# (state, split, place) -> (state, sums): one step of the optimizer; the old state is consumed.
+TrainStep = Callable[[TrainState, Examples, Place], tuple[TrainState, Sums]]
+# (variables, inputs, labels, mask) -> (logits, sums)
+EvalStep = Callable[[Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Sums]]
+
+
+def create_state(
+    module: Any, optimizer: optax.GradientTransformation, key: jax.Array, inputs: jax.Array
+) -> TrainState:
+    """A fresh state for a Flax module; inputs: a batch (only its shape and type count)."""
+    init_key, train_key = jax.random.split(key)
+    variables = jax.jit(module.init)(init_key, inputs)
+    return TrainState(
+        step=jnp.zeros([], jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(variables["params"]),
+        key=train_key,
+    )
+
+
+def make_train_step(
+    apply: Apply,
+    optimizer: optax.GradientTransformation,
+    *,
+    loss: Loss = losses.cross_entropy,
+    augment: Augment | None = None,
+) -> TrainStep:
+    """One jitted step: gather the batch, augment, gradient, update. It donates the state.
+
+    apply: a Flax module's, called with `train=True` and a "dropout" key. loss: (logits, labels)
+    -> one value an example; its mean is minimised. The sums returned are "loss" and "accuracy".
+    """
+
+    def step(state: TrainState, split: Examples, place: Place) -> tuple[TrainState, Sums]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        batch = Examples(*(jnp.take(array, place.rows, axis=0) for array in split))
+        if augment is not None:
+            batch = augment(augment_key, batch, place)
+
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            logits, updated = apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                batch.inputs,
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            each = loss(logits, batch.labels)
+            sums = {
+                "loss": metrics.masked_sum(each),
+                "accuracy": metrics.masked_sum(metrics.correct(logits, batch.labels)),
+            }
+            return jnp.mean(each), (updated.get("batch_stats", {}), sums)
+
+        grads, (batch_stats, sums) = jax.grad(objective, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = state.replace(
+            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        )
+        return state, sums
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_eval_step(
+    apply: Apply,
+    *,
+    loss: Loss = losses.cross_entropy,
+    prepare: Callable[[jax.Array], jax.Array] = lambda inputs: inputs,
+) -> EvalStep:
+    """A jitted step in evaluation mode; prepare: raw inputs -> the network's (normalisation)."""
+
+    @jax.jit
+    def step(
+        variables: Any, inputs: jax.Array, labels: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, Sums]:
+        logits = apply(variables, prepare(inputs), train=False)
+        return logits, {
+            "loss": metrics.masked_sum(loss(logits, labels), mask),
+            "accuracy": metrics.masked_sum(metrics.correct(logits, labels), mask),
+        }
+
+    return step
+
+
+def evaluate(
+    eval_step: EvalStep, variables: Any, split: Examples, batch_size: int = 500
+) -> tuple[dict[str, float], np.ndarray]:
+    """(means over the split, logits `[n, classes]`): every example counts once.
+
+    The last batch is filled up to one shape, and what fills it is masked out.
+    """
+    count = len(split.labels)
+    batch_size = min(batch_size, count)
+    mean, logits = metrics.Mean(), []
+    for start in range(0, count, batch_size):
+        index = np.arange(start, start + batch_size)
+        mask, index = index < count, np.minimum(index, count - 1)
+        inputs, labels = (jnp.take(array, index, axis=0) for array in split)
+        batch_logits, sums = eval_step(variables, inputs, labels, jnp.asarray(mask))
+        mean.update(sums)
+        logits.append(np.asarray(batch_logits)[mask])
+    return mean.result(), np.concatenate(logits)
+
+
+def epoch_order(key: jax.Array, epoch: int, count: int) -> np.ndarray:
+    """The permutation of `count` examples in this epoch, the same whatever came before."""
+    stream = jax.random.fold_in(key, ORDER_STREAM)
+    return np.asarray(jax.random.permutation(jax.random.fold_in(stream, epoch), count))
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Whole batches in `count` examples; the rest of an epoch is left out, others each time."""
+    if not 1 <= batch_size <= count:
+        raise UserError(
+            f"The batch size is {batch_size}: it must be from 1 to the {count:,} training examples."
+        )
+    return count // batch_size
+
+
+class EpochEnd(NamedTuple):
+    """What `fit` tells after an epoch. epoch: those finished; metrics: means over its steps.
+
+    After a resume in the middle of an epoch its metrics are those of the steps since then.
+    """
+
+    epoch: int
+    state: TrainState
+    metrics: dict[str, float]
+
+
+def fit(
+    state: TrainState,
+    train_step: TrainStep,
+    split: Examples,
+    *,
+    batch_size: int,
+    total_steps: int,
+    on_steps: Callable[[int, Sums], None] = lambda step, sums: None,
+    on_epoch: Callable[[EpochEnd], None] = lambda end: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    steps_per_call: int | None = None,
+) -> TrainState:
+    """Trains from `state` until `total_steps`, or until `should_stop()`, and returns the state.
+
+    `state` is consumed. `on_steps(step, sums)` follows every call to the device, with the sums
+    of its steps stacked; `on_epoch` every epoch, the last one too when it is not whole.
+    steps_per_call: how many steps one `lax.scan` holds; by default 50, and on a CPU one step
+    a call without a scan, inside which XLA runs convolutions on one thread (nine times as slow).
+
+    Raises:
+      NonFiniteError: when the loss or, at an epoch's end or a stop, the parameters are not
+        finite; neither `on_epoch` nor the caller gets to save such a state.
+      UserError: for a batch size that is not within the split.
+    """
+    per_epoch = steps_per_epoch(len(split.labels), batch_size)
+    per_call = steps_per_call or (1 if jax.default_backend() == "cpu" else 50)
+    run = _make_call(train_step, per_call)
+    step = int(state.step)
+    while step < total_steps:
+        epoch = step // per_epoch
+        epoch_end = min((epoch + 1) * per_epoch, total_steps)
+        order = epoch_order(state.key, epoch, len(split.labels))
+        batches = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
+        watch = Watch(on_steps)
+        for first, last in _calls(step, epoch * per_epoch, epoch_end, per_call):
+            rows = jnp.asarray(batches[first - epoch * per_epoch : last - epoch * per_epoch])
+            state, sums = run(state, split, Place(rows, jnp.int32(epoch)))
+            watch.add(last, sums)
+            step = last
+            if should_stop():
+                break
+        watch.flush()
+        check_finite(state.variables, step)
+        if step < epoch_end:
+            break
+        on_epoch(EpochEnd(epoch + 1, state, watch.mean.result()))
+        if should_stop():
+            break
+    return state
+
+
+def _calls(step: int, epoch_start: int, end: int, per_call: int) -> Iterator[tuple[int, int]]:
+    """[first, last) of each call. Counted from the epoch's start, so that a resumed run makes
+    the same calls as an unbroken one, and the same compiled programs."""
+    while step < end:
+        last = min(epoch_start + ((step - epoch_start) // per_call + 1) * per_call, end)
+        yield step, last
+        step = last
+
+
+def _make_call(train_step: TrainStep, per_call: int) -> TrainStep:
+    """The step for a place whose rows have a leading axis of steps."""
+
+    def scanned(state: TrainState, split: Examples, place: Place) -> tuple[TrainState, Sums]:
+        def body(state: TrainState, rows: jax.Array) -> tuple[TrainState, Sums]:
+            return train_step(state, split, Place(rows, place.epoch))
+
+        return jax.lax.scan(body, state, place.rows)
+
+    def single(state: TrainState, split: Examples, place: Place) -> tuple[TrainState, Sums]:
+        return train_step(state, split, Place(place.rows[0], place.epoch))
+
+    return single if per_call == 1 else jax.jit(scanned, donate_argnums=0)
