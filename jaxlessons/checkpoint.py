@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +16,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from jaxlessons.errors import UserError
+from jaxlessons.files import replacing
 
 Mode = Literal["max", "min"]
+CHECKSUMS = "checksums.json"
 
 
 def save(
@@ -48,6 +52,7 @@ def save(
                 plain = None if metrics is None else {k: float(v) for k, v in metrics.items()}
                 manager.save(step, args=ocp.args.StandardSave(state), metrics=plain)
                 manager.wait_until_finished()
+                _write_checksums(directory / str(step))
     except UserError:
         raise
     except Exception as error:
@@ -76,6 +81,7 @@ def restore(directory: str | Path, target: Any, step: int | None = None) -> Any:
     step = steps[-1] if step is None else step
     if step not in steps:
         raise UserError(f"{directory} has no checkpoint of step {step}: it holds {steps}.")
+    _verify_checksums(directory / str(step))
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
     with _manager(directory) as manager:
         try:
@@ -84,12 +90,9 @@ def restore(directory: str | Path, target: Any, step: int | None = None) -> Any:
             return manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except UserError:
             raise
-        # What a damaged checkpoint raises is tensorstore's affair, and of many types.
+        # What a broken checkpoint raises is tensorstore's affair, and of many types.
         except Exception as error:
-            raise UserError(
-                f"{directory / str(step)} can't be read, it is damaged ({_first_line(error)}): "
-                "delete that folder to go on from the checkpoint before it."
-            ) from error
+            raise _damaged(directory / str(step), str(error).splitlines()[0][:200]) from error
 
 
 def all_steps(directory: str | Path) -> list[int]:
@@ -206,5 +209,31 @@ def _is_disk_error(error: BaseException) -> bool:
     return error.__cause__ is not None and _is_disk_error(error.__cause__)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _checksums(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): f"{zlib.crc32(path.read_bytes()):08x}"
+        for path in files
+        if path.name != CHECKSUMS
+    }
+
+
+def _write_checksums(folder: Path) -> None:
+    with replacing(folder / CHECKSUMS) as file:
+        file.write_text(json.dumps(_checksums(folder), indent=1))
+
+
+def _verify_checksums(folder: Path) -> None:
+    """Orbax notices some damage late and noisily, and an altered value not at all."""
+    if (folder / CHECKSUMS).exists():
+        written, found = json.loads((folder / CHECKSUMS).read_text()), _checksums(folder)
+        for name, checksum in written.items():
+            if found.get(name) != checksum:
+                raise _damaged(folder, f"{name} is not as it was written")
+
+
+def _damaged(folder: Path, reason: str) -> UserError:
+    return UserError(
+        f"The checkpoint {folder} is damaged ({reason}): delete that folder to go on from the "
+        "checkpoint before it."
+    )

@@ -118,7 +118,7 @@ def sgdr(
     `cycles` cosine phases from lr to 0, the k-th `cycle_length * cycle_mult**k` epochs long; the
     first twentieth of the first is spent at lr/100. `settings` are further fields of Phase.
     """
-    if not isinstance(cycles, int) or cycles < 1:
+    if not isinstance(cycles, int) or isinstance(cycles, bool) or cycles < 1:
         raise UserError(f"sgdr: cycles is {cycles!r}: it must be a whole number from 1 up.")
     if not _is_number(cycle_mult) or cycle_mult <= 0:
         raise UserError(f"sgdr: cycle_mult is {cycle_mult!r}: it must be a number above 0.")
@@ -162,6 +162,10 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_pair(value: Any) -> TypeGuard[tuple[Any, Any]]:
+    return isinstance(value, (tuple, list)) and len(value) == 2
+
+
 def _check_phases(phases: Sequence[Phase], steps_per_epoch: int) -> None:
     if not phases:
         raise UserError("The list of phases is empty: give at least one Phase.")
@@ -171,7 +175,7 @@ def _check_phases(phases: Sequence[Phase], steps_per_epoch: int) -> None:
 
 def _check_curve(name: str, value: Value, decay: Decay, upper: float) -> None:
     """Refuses a value, a decay, or a pair of them that has no meaning."""
-    kind, power = (decay, None) if isinstance(decay, str) else tuple(decay)
+    kind, power = decay if _is_pair(decay) else (decay, None)
     if kind not in DECAYS:
         names = ", ".join(DECAYS)
         raise UserError(f"Phase.{name}_decay is {decay!r}: it must be one of {names}.")
@@ -182,8 +186,8 @@ def _check_curve(name: str, value: Value, decay: Decay, upper: float) -> None:
             f"Phase.{name}_decay is {decay!r}: only the polynomial has a power, which must be "
             f'above 0; write ("polynomial", 2).'
         )
-    ends = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    if len(ends) not in (1, 2) or not all(_is_number(v) and 0 <= v < upper for v in ends):
+    ends = tuple(value) if _is_pair(value) else (value,)
+    if not all(_is_number(v) and 0 <= v < upper for v in ends):
         limit = "0 or more" if upper == math.inf else f"in [0, {upper:g})"
         raise UserError(
             f"Phase.{name} is {value!r}: it must be a number {limit}, or (start, end) of such."

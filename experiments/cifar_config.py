@@ -1,0 +1,203 @@
+"""The settings that the CIFAR-10 experiments share, and what follows from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxlessons import losses, schedules
+from jaxlessons.data import augment
+from jaxlessons.data.cifar10 import ImageSet
+from jaxlessons.errors import UserError
+from jaxlessons.schedules import Phase
+from jaxlessons.training import Augment, Examples, Place
+
+Augmentation = Literal["flip", "alternating_flip", "crop", "translate", "cutout", "mixup"]
+
+
+C = TypeVar("C", bound="Config")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run is made of; each field is a flag."""
+
+    model: str = ""
+    """The network."""
+    preset: Literal["lesson", "quick"] = "lesson"
+    """Which defaults: the lesson's recipe, or one that a CPU finishes in minutes."""
+    schedule: Literal["lesson", "one_cycle", "cosine", "constant"] = "lesson"
+    """The learning rate's course: "lesson" is the lesson's list of fits for this network."""
+    epochs: float = 1.0
+    """Length of training; the lesson's fits are stretched to it."""
+    lr: float = 0.1
+    """The highest learning rate; the lesson's rates are scaled to it."""
+    batch_size: int = 256
+    """Images a step."""
+    optimizer: Literal["sgd", "nesterov", "adam", "adamw"] = "sgd"
+    """The rule that makes a step of a gradient."""
+    momentum: float = 0.9
+    """SGD's momentum, Adam's beta1."""
+    weight_decay: float = 0.0
+    """Its strength."""
+    decoupled: bool = False
+    """Weight decay beside the step (AdamW) instead of in the gradient (the lesson's)."""
+    clip_norm: float | None = None
+    """Scale gradients down to this global norm."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
+    dropout: float = 0.0
+    """Share of the features dropped before the last layer, in the networks with batch norm."""
+    norm: Literal["after", "before", "none"] = "after"
+    """Batch norm after the ReLU (the lesson), before it, or none."""
+    augment: tuple[Augmentation, ...] = ("flip", "crop")
+    """Random changes to the training images, in this order."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type that layers compute in; parameters are float32."""
+    validation: int = 5000
+    """Training images kept back to choose by; 0 trains on all of them, as the lesson did."""
+    seed: int = 0
+    """Start of all randomness: parameters, order, augmentation, dropout."""
+    data_dir: Path | None = None
+    """Folder with CIFAR-10 (binary or python batches, their archive, or a TFDS copy); otherwise
+    JAXLESSONS_DATA, otherwise it is downloaded once."""
+    runs_dir: Path = Path("runs")
+    """Where run folders go."""
+    name: str | None = None
+    """Name of the run's folder; one is made up otherwise."""
+    resume: bool = False
+    """Go on with the run --name, or the last one, from its latest checkpoint."""
+    keep: int = 3
+    """Checkpoints kept beside the best one."""
+    summary: bool = False
+    """Print the layer table and stop."""
+
+
+def check(config: Config) -> None:
+    """Raises UserError, naming the flag, for a value that makes no sense."""
+    above = ("epochs", "lr", "batch_size", "keep", *(["clip_norm"] if config.clip_norm else []))
+    for name in above:
+        if not 0 < getattr(config, name) < math.inf:
+            raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be above 0.")
+    for name, limit in (
+        ("momentum", 1.0),
+        ("label_smoothing", 1.0),
+        ("dropout", 1.0),
+        ("weight_decay", math.inf),
+        ("validation", math.inf),
+        ("seed", 2.0**32),
+    ):
+        if not 0 <= getattr(config, name) < limit:
+            text = "0 or more" if limit == math.inf else f"from 0 to below {limit:g}"
+            raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be {text}.")
+    if config.clip_norm == 0:
+        raise UserError("--clip-norm is 0: it must be above 0; leave it out for no clipping.")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def choose(preset: str | None) -> str:
+    """The preset that a run has when none is named: the whole lesson where there is a GPU."""
+    return preset or ("quick" if jax.default_backend() == "cpu" else "lesson")
+
+
+def lesson(config: C, phases: Sequence[Phase]) -> C:
+    """The lesson's preset: the length and the highest rate of its phases."""
+    epochs = round(sum(phase.epochs for phase in phases), 6)
+    return dataclasses.replace(config, epochs=epochs, lr=max_lr(phases))
+
+
+def quick(config: C, **changes: Any) -> C:
+    """The quick preset of a lesson's config: one cycle of SGD over few epochs."""
+    settings: dict[str, Any] = {
+        "preset": "quick",
+        "schedule": "one_cycle",
+        "optimizer": "nesterov",
+        "weight_decay": 5e-4,
+    }
+    return dataclasses.replace(config, **(settings | changes))
+
+
+def phases(config: Config, lesson: Sequence[Phase]) -> list[Phase]:
+    """The run's phases; `lesson` are those of the network's lesson, at its own rates."""
+    same: dict[str, Any] = {
+        "momentum": config.momentum,
+        "optimizer": config.optimizer,
+        "weight_decay": config.weight_decay,
+        "decoupled": config.decoupled,
+    }
+    match config.schedule:
+        case "lesson":
+            stretch = config.epochs / sum(phase.epochs for phase in lesson)
+            scale = config.lr / max_lr(lesson)
+            return [
+                dataclasses.replace(p, epochs=p.epochs * stretch, lr=max_lr([p]) * scale, **same)
+                for p in lesson
+            ]
+        case "one_cycle":
+            same["momentum"] = (config.momentum, config.momentum)
+            return schedules.one_cycle(config.lr, config.epochs, start_div=5, **same)
+        case decay:
+            lr_decay = "none" if decay == "constant" else "cosine"
+            return [Phase(config.epochs, config.lr, lr_decay, **same)]
+
+
+def max_lr(lesson: Sequence[Phase]) -> float:
+    """The highest rate of phases whose rates are single numbers, as the lessons' are."""
+    return max(float(phase.lr) for phase in lesson)  # type: ignore[arg-type]
+
+
+def network(config: Config, networks: Mapping[str, Any], num_classes: int) -> Any:
+    """The Flax module; a flag that it has no field for must be at its default."""
+    kind = networks[config.model]
+    settings = {"norm": config.norm, "dropout": config.dropout}
+    for name, neutral in (("norm", "after"), ("dropout", 0.0)):
+        if name not in kind.__dataclass_fields__ and settings.pop(name) != neutral:
+            raise UserError(f"{_flag(name)} has no meaning for --model {config.model}.")
+    dtype = jnp.dtype(config.compute_dtype)
+    return kind(num_classes=num_classes, dtype=dtype, **settings)
+
+
+def loss(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Cross-entropy with the config's label smoothing."""
+    return partial(losses.cross_entropy, label_smoothing=config.label_smoothing)
+
+
+def make_augment(config: Config, images: ImageSet) -> Augment:
+    """(key, uint8 batch, place) -> the batch changed at random, then normalised."""
+    flip_key = jax.random.key(config.seed)
+    grey = 255 * sum(images.mean) / len(images.mean)
+
+    def change(name: Augmentation, key: jax.Array, batch: Examples, place: Place) -> Examples:
+        inputs, labels = batch
+        match name:
+            case "flip":
+                return Examples(augment.random_flip(key, inputs), labels)
+            case "alternating_flip":
+                flipped = augment.alternating_flip(flip_key, inputs, place.rows, place.epoch)
+                return Examples(flipped, labels)
+            case "crop":
+                return Examples(augment.random_crop(key, inputs, pad=4), labels)
+            case "translate":
+                return Examples(augment.random_translate(key, inputs, by=4), labels)
+            case "cutout":
+                return Examples(augment.cutout(key, inputs, size=8, fill=grey), labels)
+            case "mixup":
+                return Examples(*augment.mixup(key, inputs, labels, len(images.classes)))
+
+    def pipeline(key: jax.Array, batch: Examples, place: Place) -> Examples:
+        for i, name in enumerate(config.augment):
+            batch = change(name, jax.random.fold_in(key, i), batch, place)
+        return batch._replace(inputs=augment.normalize(batch.inputs, images.mean, images.std))
+
+    return pipeline

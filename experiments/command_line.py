@@ -1,0 +1,113 @@
+"""What every experiment's command line shares: parsing, one-sentence errors, stopping cleanly."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from experiments.run_directory import RunDirectory
+from jaxlessons.errors import UserError
+
+C = TypeVar("C")
+INTERRUPTED = 128 + signal.SIGINT
+
+# What may differ when a run is resumed: where things are, not what is trained.
+FREE_ON_RESUME = {"data_dir", "runs_dir", "name", "resume", "keep", "summary"}
+
+
+def parse(
+    experiment: str,
+    defaults: Callable[[str | None, str | None], C],
+    description: str | None,
+    argv: Sequence[str] | None = None,
+) -> C:
+    """The config that the command line asks for.
+
+    defaults: (--model, --preset, None where not given) -> the config whose fields stand for the
+    flags left out, so that --help shows what would really run. With --resume these are the
+    saved run's own, and flags that contradict them are refused.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    early = _peek(argv)
+    saved = None
+    if early.resume and not early.help:
+        saved = RunDirectory.existing(early.runs_dir, experiment, early.name)
+    default = defaults(early.model, early.preset)
+    if saved is not None:
+        default = saved.read_config(default)
+    prog = f"python -m experiments.{experiment}"
+    config = tyro.cli(
+        type(default), default=default, args=list(argv), prog=prog, description=description
+    )
+    if saved is not None:
+        _check_unchanged(default, config, saved.path)
+        return dataclasses.replace(config, name=saved.path.name)  # type: ignore[type-var]
+    return config
+
+
+def _peek(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags that decide the others' defaults; tyro judges them all afterwards."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--model", "--preset", "--name"):
+        parser.add_argument(name, nargs="?")
+    parser.add_argument("--runs-dir", "--runs_dir", type=Path, default=Path("runs"), nargs="?")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    return parser.parse_known_args(list(argv))[0]
+
+
+def _check_unchanged(saved: Any, asked: Any, path: Path) -> None:
+    for field in dataclasses.fields(saved):
+        then, now = getattr(saved, field.name), getattr(asked, field.name)
+        if then != now and field.name not in FREE_ON_RESUME:
+            flag = "--" + field.name.replace("_", "-")
+            raise UserError(
+                f"{path} was begun with {flag} {then}, and --resume goes on with the same: leave "
+                f"out {flag} {now}, or start a new run without --resume."
+            )
+
+
+class Stop:
+    """Whether the user asked to stop; the second Ctrl-C doesn't wait for the step to end."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __call__(self) -> bool:
+        return bool(self.signal)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """SIGINT and SIGTERM only make a note within this block."""
+
+        def note(number: int, _frame: Any) -> None:
+            if self.signal:
+                raise KeyboardInterrupt
+            self.signal = number
+
+        old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls `main`; wrong input ends in one sentence and code 1, Ctrl-C in code 130."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nStopped; nothing after the last checkpoint was saved.", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,145 @@
+"""A run's folder, runs/<experiment>/<name>/: its config, metrics, figures, checkpoints, result."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from jaxlessons.errors import UserError
+from jaxlessons.files import replacing
+
+C = TypeVar("C")
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class RunDirectory:
+    """Reads and writes the files of one run; nothing in it is replaced by half a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    @classmethod
+    def new(cls, runs_dir: Path, experiment: str, name: str | None, default: str) -> RunDirectory:
+        """A folder of its own; without a name `default`, `default-2`, ... whichever is free.
+
+        Raises:
+          UserError: when `name` exists already, or the folder can't be made.
+        """
+        parent = runs_dir / experiment
+        if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+            raise UserError(f"--name is {name!r}: it must be a plain folder name.")
+        number = 1
+        while True:
+            path = parent / (name or (default if number == 1 else f"{default}-{number}"))
+            try:
+                path.mkdir(parents=True)
+                return cls(path)
+            except FileExistsError:
+                if path.parent.is_dir() and name is None:
+                    number += 1
+                    continue
+                raise UserError(
+                    f"{path} exists already: go on with it by --resume, or choose another --name."
+                ) from None
+            except OSError as error:
+                raise UserError(
+                    f"The run's folder {path} can't be made ({error.strerror}): choose another "
+                    "place with --runs-dir."
+                ) from error
+
+    @classmethod
+    def existing(cls, runs_dir: Path, experiment: str, name: str | None) -> RunDirectory:
+        """The run of that name, or the one begun last; UserError when there is none."""
+        parent = runs_dir / experiment
+        configs = list(parent.glob(f"{name or '*'}/config.json"))
+        if not configs:
+            raise UserError(
+                f"There is no run to resume in {parent / (name or '')}: start one without --resume."
+            )
+        return cls(max(configs, key=lambda path: path.stat().st_mtime).parent)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Writes `content` as `name`; paths become text."""
+        with replacing(self.path / name) as file:
+            file.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+    def write_config(self, config: Any) -> None:
+        """config.json: every field of the dataclass."""
+        self.write_json("config.json", dataclasses.asdict(config))
+
+    def read_config(self, default: C) -> C:
+        """config.json as a dataclass of `default`'s type; fields it lacks are `default`'s."""
+        kind: Any = type(default)
+        hints = typing.get_type_hints(kind)
+        path = self.path / "config.json"
+        try:
+            saved = json.loads(path.read_text())
+            known = {name: _like(value, hints[name]) for name, value in saved.items()}
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{path} is not the config of such a run ({error}): start a new run."
+            ) from error
+        return dataclasses.replace(default, **known)  # type: ignore[type-var]
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """One more line of metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl so far."""
+        path = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drops the lines that a resumed run will write again."""
+        kept = [record for record in self.metrics() if record["step"] <= step]
+        with replacing(self.path / "metrics.jsonl") as file:
+            file.write_text("".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _like(value: Any, hint: Any) -> Any:
+    """JSON knows neither tuples nor paths."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and (hint is Path or Path in typing.get_args(hint)):
+        return Path(value)
+    return value
+
+
+def provenance(experiment: str) -> dict[str, Any]:
+    """What a figure needs beside it: the command, the versions, the device and the commit."""
+    device = jax.devices()[0]
+    return {
+        "command": shlex.join(["python", "-m", f"experiments.{experiment}", *sys.argv[1:]]),
+        "device": f"{device.platform}: {device.device_kind}",
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with a + when files differ from it; None outside a checkout."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

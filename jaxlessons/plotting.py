@@ -1,0 +1,88 @@
+"""Every figure; the one module that draws. Each function returns a figure for `save_figure`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxlessons.files import replacing
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG, replacing an older one only when it is whole. Needs no screen."""
+    FigureCanvasAgg(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def plot_curves(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Loss, accuracy and rate over the epochs.
+
+    records: one mapping an epoch with "epoch" and any of "train_loss", "validation_loss",
+    "train_accuracy", "validation_accuracy", "lr"; what a record lacks is left out.
+    """
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure.suptitle(title)
+    panels: list[Any] = list(figure.subplots(1, 3))
+    labels = {"loss": "loss (nats)", "accuracy": "accuracy", "lr": "learning rate"}
+    for axes, (name, label) in zip(panels, labels.items(), strict=True):
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.grid(alpha=0.3)
+        keys = ("lr",) if name == "lr" else (f"train_{name}", f"validation_{name}")
+        for key in keys:
+            points = [(r["epoch"], r[key]) for r in records if r.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", label=key.split("_")[0])
+        if name != "lr" and axes.lines:
+            axes.legend()
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def plot_predictions(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    title: str,
+    columns: int = 8,
+) -> Figure:
+    """Images `[n, h, w, 3]` uint8 with their true class, predicted class and its probability.
+
+    probabilities: `[n, classes]`. Right answers are titled in green, wrong ones in red.
+    """
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.6 * columns, 2.0 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    for i, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.set_axis_off()
+        if i >= len(images):
+            continue
+        axes.imshow(images[i])
+        guess = int(np.argmax(probabilities[i]))
+        axes.set_title(
+            f"true: {classes[labels[i]]}\n{classes[guess]} {probabilities[i, guess]:.0%}",
+            color="darkgreen" if guess == labels[i] else "firebrick",
+            fontsize=9,
+        )
+    return figure
+
+
+def plot_confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """A confusion matrix of counts `[true, predicted]`, coloured by its share of the row."""
+    figure = Figure(figsize=(7.5, 6.8), layout="constrained")
+    axes: Any = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    for (row, column), count in np.ndenumerate(matrix):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
+    return figure
