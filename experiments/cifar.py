@@ -37,12 +37,19 @@ def train(
 
     images = cifar10.load(config.data_dir)
     print(f"Data: {images.name} ({images.source}).")
+    if config.preset == "quick":
+        print(
+            f"Preset quick: {config.epochs:g} epochs of {config.model}, made for a CPU; the "
+            f"lesson's whole recipe is python -m experiments.{experiment} --preset lesson"
+        )
     splits = split(images, config.validation)
     normalize = partial(augment.normalize, mean=images.mean, std=images.std)
 
     module = cifar_config.network(config, networks, len(images.classes))
     phases = cifar_config.phases(config, lessons[config.model])
     per_epoch = training.steps_per_epoch(len(splits.train.labels), config.batch_size)
+    # Phases are rounded to whole steps one by one, and may add up to a step more or less.
+    total_steps = max(1, round(config.epochs * per_epoch))
     optimizer = optim.phased_optimizer(phases, per_epoch, clip_norm=config.clip_norm)
     train_step = training.make_train_step(
         module.apply,
@@ -59,7 +66,9 @@ def train(
         state = checkpoint.restore(run.checkpoints, state)
         run.forget_metrics_after(int(state.step))
 
-    journal = Journal(experiment, run, images, splits, eval_step, phases, per_epoch, config.keep)
+    journal = Journal(
+        experiment, run, images, splits, eval_step, phases, per_epoch, total_steps, config.keep
+    )
     stop = command_line.Stop()
     with stop.listening(), journal.progress(int(state.step), started):
         state = training.fit(
@@ -67,12 +76,12 @@ def train(
             train_step,
             splits.train,
             batch_size=config.batch_size,
-            total_steps=journal.total_steps,
+            total_steps=total_steps,
             on_steps=journal.on_steps,
             on_epoch=journal.on_epoch,
             should_stop=stop,
         )
-        if int(state.step) < journal.total_steps:
+        if int(state.step) < total_steps:
             print(journal.stopped(state), file=sys.stderr)
             sys.exit(128 + stop.signal)
     journal.finish(state, config)

@@ -83,7 +83,13 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises UserError, naming the flag, for a value that makes no sense."""
-    above = ("epochs", "lr", "batch_size", "keep", *(["clip_norm"] if config.clip_norm else []))
+    above = (
+        "epochs",
+        "lr",
+        "batch_size",
+        "keep",
+        *([] if config.clip_norm is None else ["clip_norm"]),
+    )
     for name in above:
         if not 0 < getattr(config, name) < math.inf:
             raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be above 0.")
@@ -98,8 +104,6 @@ def check(config: Config) -> None:
         if not 0 <= getattr(config, name) < limit:
             text = "0 or more" if limit == math.inf else f"from 0 to below {limit:g}"
             raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be {text}.")
-    if config.clip_norm == 0:
-        raise UserError("--clip-norm is 0: it must be above 0; leave it out for no clipping.")
 
 
 def _flag(name: str) -> str:

@@ -35,11 +35,12 @@ class Journal:
         eval_step: EvalStep,
         phases: Sequence[Phase],
         per_epoch: int,
+        total_steps: int,
         keep: int,
     ) -> None:
         self.experiment, self.run, self.images, self.splits = experiment, run, images, splits
         self.eval_step, self.per_epoch, self.keep = eval_step, per_epoch, keep
-        self.total_steps = schedules.total_steps(phases, per_epoch)
+        self.total_steps = total_steps
         self.lr_at = jax.jit(schedules.lr_schedule(phases, per_epoch))
         self.best = "accuracy" if splits.validation is not None else None
         self.epoch_began = time.perf_counter()
@@ -136,8 +137,9 @@ class Journal:
         )
         title = f"{title}, test accuracy {accuracy:.1%}"
         classes, shown = self.images.classes, slice(0, SHOWN)
+        rates = np.asarray(self.lr_at(np.arange(self.total_steps)))
         return {
-            "curves.png": plotting.plot_curves(records, title),
+            "curves.png": plotting.plot_curves(records, rates, self.per_epoch, title),
             "predictions.png": plotting.plot_predictions(
                 images[shown], labels[shown], probabilities[shown], classes, title
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -121,9 +122,10 @@ def _like(value: Any, hint: Any) -> Any:
 def provenance(experiment: str) -> dict[str, Any]:
     """What a figure needs beside it: the command, the versions, the device and the commit."""
     device = jax.devices()[0]
+    kind = f"{os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
     return {
         "command": shlex.join(["python", "-m", f"experiments.{experiment}", *sys.argv[1:]]),
-        "device": f"{device.platform}: {device.device_kind}",
+        "device": f"{device.platform}, {kind}",
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "commit": _commit(),

@@ -28,7 +28,7 @@ def save(
     *,
     step: int | None = None,
     metrics: Mapping[str, float] | None = None,
-    keep: int = 3,
+    keep: int | None = 3,
     best: str | None = None,
     mode: Mode = "max",
 ) -> None:
@@ -47,6 +47,9 @@ def save(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _check_space(directory, state)
+        if best is not None and metrics is None:
+            # Orbax can't rank this one: it stays beside the others until the next that has them.
+            keep = best = None
         with _manager(directory, keep, best, mode) as manager:
             if step not in manager.all_steps():
                 plain = None if metrics is None else {k: float(v) for k, v in metrics.items()}

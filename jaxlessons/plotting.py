@@ -20,27 +20,33 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-def plot_curves(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Loss, accuracy and rate over the epochs.
+def plot_curves(
+    records: Sequence[Mapping[str, Any]], rates: np.ndarray, per_epoch: int, title: str
+) -> Figure:
+    """Loss and accuracy by epoch, and the learning rate by step.
 
     records: one mapping an epoch with "epoch" and any of "train_loss", "validation_loss",
-    "train_accuracy", "validation_accuracy", "lr"; what a record lacks is left out.
+    "train_accuracy", "validation_accuracy"; what a record lacks is left out. rates: `[steps]`,
+    of which `per_epoch` make an epoch.
     """
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     figure.suptitle(title)
     panels: list[Any] = list(figure.subplots(1, 3))
-    labels = {"loss": "loss (nats)", "accuracy": "accuracy", "lr": "learning rate"}
-    for axes, (name, label) in zip(panels, labels.items(), strict=True):
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.grid(alpha=0.3)
-        keys = ("lr",) if name == "lr" else (f"train_{name}", f"validation_{name}")
-        for key in keys:
+    for axes, name, unit in zip(panels, ("loss", "accuracy"), (" (nats)", ""), strict=False):
+        for split in ("train", "validation"):
+            key = f"{split}_{name}"
             points = [(r["epoch"], r[key]) for r in records if r.get(key) is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), marker=".", label=key.split("_")[0])
-        if name != "lr" and axes.lines:
+                axes.plot(*zip(*points, strict=True), marker=".", label=split)
+        axes.set_ylabel(name + unit)
+        if axes.lines:
             axes.legend()
+    panels[2].plot(np.arange(len(rates)) / per_epoch, rates)
+    panels[2].set_ylabel("learning rate")
+    for axes in panels:
+        axes.set(xlabel="epoch", xlim=(0, None))
         axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
     return figure
 
 

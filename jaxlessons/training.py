@@ -75,6 +75,7 @@ def create_state(
     module: Any, optimizer: optax.GradientTransformation, key: jax.Array, inputs: jax.Array
 ) -> TrainState:
     """A fresh state for a Flax module; inputs: a batch (only its shape and type count)."""
+
     def init(key: jax.Array, inputs: jax.Array) -> TrainState:
         init_key, train_key = jax.random.split(key)
         variables = module.init(init_key, inputs)

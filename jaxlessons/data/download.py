@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -15,6 +16,7 @@ from jaxlessons.errors import UserError
 
 CHUNK = 1 << 20
 TIMEOUT_S = 20
+UNREACHABLE = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
 
 
 class NoNetworkError(UserError):
@@ -44,19 +46,24 @@ def cache_dir() -> Path:
 
 def check_file(path: Path, source: Source) -> None:
     """Raises UserError, naming the file, when its size or hash is not the published one."""
+    if fault := _fault(path, source):
+        raise UserError(f"{path} {fault}; delete it and run again.")
+
+
+def _fault(path: Path, source: Source) -> str | None:
     size = path.stat().st_size
     if size != source.size:
-        raise UserError(
-            f"{path} has {size:,} bytes where {source.size:,} were published: it is truncated or "
-            "altered; delete it and run again."
+        return (
+            f"has {size:,} bytes where {source.size:,} were published: it is truncated or altered"
         )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != source.sha256:
-        raise UserError(
-            f"{path} does not have the published checksum (sha256 {digest[:12]}..., expected "
-            f"{source.sha256[:12]}...): it is altered; delete it and run again."
+        return (
+            f"does not have the published checksum (sha256 {digest[:12]}..., expected "
+            f"{source.sha256[:12]}...): it is altered"
         )
+    return None
 
 
 def fetch(source: Source, folder: Path) -> Path:
@@ -77,7 +84,8 @@ def fetch(source: Source, folder: Path) -> Path:
     partial = folder / f"{source.name}.{os.getpid()}.part"
     try:
         _download(source, partial)
-        check_file(partial, source)
+        if fault := _fault(partial, source):
+            raise UserError(f"What came from {source.url} {fault}; run again.")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -95,6 +103,8 @@ def _download(source: Source, path: Path) -> None:
             while file.tell() <= source.size and (chunk := reply.read(CHUNK)):
                 file.write(chunk)
                 bar.update(len(chunk))
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except UNREACHABLE as error:
         reason = getattr(error, "reason", error)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise NoNetworkError(f"{source.url} could not be reached ({reason}).") from error

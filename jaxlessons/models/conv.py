@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,7 @@ def conv_general_dilated(
             (n + 2 * p - k) // strides[0] + 1
             for n, p, k in zip(x.shape[1:3], pads, kernel.shape[:2], strict=True)
         ]
-        few_inputs = strides[0] > 1 and kernel[..., 0].size <= FEW_INPUTS
+        few_inputs = strides[0] > 1 and math.prod(kernel.shape[:-1]) <= FEW_INPUTS
         if size[0] * size[1] <= SMALL_OUTPUT or few_inputs:
             return patches_conv(x, kernel, strides[0], pads)
     return lax.conv_general_dilated(x, kernel, strides, padding, **settings)

@@ -1,0 +1,62 @@
+"""Arrays that took long to make, kept as an uncompressed .npz that loads in a second."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from jaxlessons.data.cifar10_files import Arrays
+from jaxlessons.errors import UserError
+from jaxlessons.files import replacing
+
+
+def fingerprint(folder: Path) -> str:
+    """Changes with the place of `folder` and with its files' names, sizes and times."""
+    files = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
+    return digest(repr((str(folder.resolve()), facts)))
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of `text`, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_arrays(path: Path, arrays: Arrays, made_from: str) -> None:
+    """Writes `arrays` and the fingerprint of what they were made from; OSError if it can't."""
+    with replacing(path) as temporary:
+        np.savez(temporary, made_from=np.array(made_from), **arrays._asdict())
+
+
+def read_arrays(path: Path, made_from: str) -> Arrays | None:
+    """What `write_arrays` wrote; None if no file can be read or it is of something else.
+
+    Raises UserError, naming the file, when it is truncated or altered (zip's own CRC tells).
+    """
+    if not os.access(path, os.R_OK):
+        return None
+    try:
+        # Opened here, since numpy leaves a file open that it can't make sense of.
+        with path.open("rb") as file, np.load(file) as stored:
+            if str(stored["made_from"]) != made_from:
+                return None
+            return _check(Arrays(**{name: stored[name] for name in Arrays._fields}))
+    # What a broken zip file raises differs from byte to byte.
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is truncated or altered ({error}); delete it and run again, it will be made "
+            "anew."
+        ) from error
+
+
+def _check(arrays: Arrays) -> Arrays:
+    for images, labels in (arrays[:2], arrays[2:]):
+        if images.shape != (len(labels), 32, 32, 3) or images.dtype != np.uint8:
+            raise ValueError(f"it holds {images.dtype} images of shape {images.shape}")
+        if labels.shape != (len(labels),) or labels.dtype != np.int32:
+            raise ValueError(f"it holds {labels.dtype} labels of shape {labels.shape}")
+    return arrays

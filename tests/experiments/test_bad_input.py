@@ -1,0 +1,120 @@
+"""Each wrong input gets its one sentence and a code that is not zero, and loses nothing."""
+
+import dataclasses
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from experiments import cifar_cnn
+from jaxlessons import checkpoint
+from jaxlessons.data import cifar10
+from jaxlessons.errors import UserError
+
+SIMPLE = "cifar_cnn --model simple --epochs 2 --batch-size 32 --validation 40"
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("cifar_cnn --bogus 3", "Unrecognized options: --bogus"),
+        ("cifar_cnn --model vgg", "invalid choice 'vgg' for argument '--model'"),
+        ("cifar_resnet --preset slow", "invalid choice 'slow' for argument '--preset'"),
+        ("cifar_cnn --epochs 0", "error: --epochs is 0.0: it must be above 0."),
+        ("cifar_cnn --epochs -2", "error: --epochs is -2.0: it must be above 0."),
+        ("cifar_cnn --epochs nan", "error: --epochs is nan: it must be above 0."),
+        ("cifar_cnn --lr 0", "error: --lr is 0.0: it must be above 0."),
+        ("cifar_cnn --lr -1", "error: --lr is -1.0: it must be above 0."),
+        ("cifar_cnn --batch-size 0", "error: --batch-size is 0: it must be above 0."),
+        ("cifar_cnn --batch-size -8", "error: --batch-size is -8: it must be above 0."),
+        (
+            "cifar_cnn --batch-size 201",
+            "error: The batch size is 201: it must be from 1 to the 160",
+        ),
+        ("cifar_cnn --validation 200", "error: --validation is 200: there are 200 training"),
+        ("cifar_cnn --validation -1", "error: --validation is -1: it must be 0 or more."),
+        ("cifar_cnn --momentum 1", "error: --momentum is 1.0: it must be from 0 to below 1."),
+        ("cifar_cnn --clip-norm 0", "error: --clip-norm is 0.0: it must be above 0"),
+        ("cifar_cnn --model simple --dropout 0.5", "--dropout has no meaning for --model simple"),
+        (
+            "cifar_cnn --batch-size 32 --name ../x",
+            "error: --name is '../x': it must be a plain folder name.",
+        ),
+        ("cifar_cnn --resume", "error: There is no run to resume in runs/cifar_cnn"),
+        ("cifar_cnn --resume --name none", "no run to resume in runs/cifar_cnn/none"),
+    ],
+)
+def test_a_sentence_and_a_code(run, command, sentence):
+    # All but those that are about the number of validation images have too few for the default.
+    words = command if "--validation" in command else f"{command} --validation 40"
+    result = run(words)
+    assert result.code not in (0, None)
+    assert sentence in " ".join(result.err.replace("│", " ").split())
+    assert "Traceback" not in result.err
+    assert not result.folder.exists()
+
+
+def test_a_bad_data_folder_is_refused_without_falling_back(run, monkeypatch, tmp_path):
+    monkeypatch.undo()
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"other.* holds holiday\.jpg where CIFAR-10 was expected"):
+        cifar10.load(folder)
+
+
+def test_a_name_that_is_taken_is_refused_and_the_run_stays(run):
+    first = run(f"{SIMPLE} --name mine")
+    before = (first.folder / "mine" / "result.json").read_bytes()
+    again = run(f"{SIMPLE} --name mine --lr 0.5")
+    assert again.code == 1
+    assert "mine exists already: go on with it by --resume" in again.err
+    assert (first.folder / "mine" / "result.json").read_bytes() == before
+
+
+def test_resume_with_other_settings_is_refused_by_flag(run):
+    run(f"{SIMPLE} --name mine", interrupt_at=2)
+    result = run("cifar_cnn --resume --name mine --lr 0.5")
+    assert result.code == 1
+    assert "was begun with --lr 0.02, and --resume goes on with the same" in result.err
+
+
+def test_a_checkpoint_of_another_model_is_refused(run):
+    first = run(f"{SIMPLE} --name mine", interrupt_at=2)
+    run("cifar_cnn --model conv --epochs 2 --validation 40 --batch-size 32 --name other")
+    theirs = first.folder / "other" / "checkpoints"
+    mine = first.folder / "mine" / "checkpoints"
+    shutil.rmtree(mine)
+    shutil.copytree(theirs, mine)
+    result = run("cifar_cnn --resume --name mine")
+    assert result.code == 1
+    assert "holds another model or optimizer: " in result.err
+    assert "conv1" in result.err
+
+
+def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(run, monkeypatch):
+    # The second epoch's rate is beyond what float32 stands.
+    lessons = {"simple": [cifar_cnn.Phase(1, 1e-3), cifar_cnn.Phase(1, 1e30)]}
+    monkeypatch.setitem(cifar_cnn.LESSONS, "simple", lessons["simple"])
+    result = run(f"{SIMPLE} --preset lesson --name mine --lr 1e30")
+    assert result.code == 1
+    assert "became NaN or infinite at step 7: try a lower --lr" in result.err
+    assert checkpoint.all_steps(result.folder / "mine" / "checkpoints") == [5]
+    assert "Traceback" not in result.err
+
+
+def test_a_full_disk_stops_with_a_sentence(run, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    result = run(f"{SIMPLE} --name mine")
+    assert result.code == 1
+    assert "is full: a checkpoint takes" in result.err
+
+
+def test_help_explains_every_field(run):
+    result = run("cifar_cnn --help --model conv --preset lesson")
+    assert result.code == 0
+    text = " ".join(result.out.replace("│", " ").split())
+    for field in dataclasses.fields(cifar_cnn.Config):
+        assert "--" + field.name.replace("_", "-") in text
+    assert "The highest learning rate; the lesson's rates are scaled to it. (default: 0.1)" in text
+    assert "(default: 6.0)" in text  # the lesson's 2 + 4 epochs

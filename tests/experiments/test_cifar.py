@@ -1,0 +1,109 @@
+"""The CIFAR experiments as their users run them, on a few small images."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxlessons import checkpoint
+
+SIMPLE = "cifar_cnn --model simple --epochs 3 --batch-size 32 --validation 40"
+
+
+def test_a_run_leaves_its_whole_folder_and_the_figures_agree(run):
+    result = run(SIMPLE)
+    assert result.code == 0, result.err
+    folder = result.folder / "simple-quick"
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "curves.png",
+        "predictions.png",
+        "confusion.png",
+        "result.json",
+        "checkpoints",
+    }
+    for picture in folder.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    final = json.loads((folder / "result.json").read_text())
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["epoch"], r["step"]) for r in records] == [(1, 5), (2, 10), (3, 15)]
+    assert {r["data"] for r in records} == {final["data"]} == {"small"}
+    assert final["parameters"] == 123_330
+    assert final["test_examples"] == 50
+    assert f"test accuracy {final['test_accuracy']:.2%}" in result.out
+    assert final["validation_accuracy"] == records[-1]["validation_accuracy"]
+    assert final["config"]["model"] == "simple"
+    assert checkpoint.latest_step(folder / "checkpoints") == 15
+    assert "Data: small (a test)" in result.out
+    assert "--preset lesson" in result.out  # how to run the whole
+
+
+def test_what_learns_gets_better(run):
+    run("cifar_cnn --model simple --epochs 20 --batch-size 16 --validation 0 --augment --name x")
+    lines = (run("cifar_cnn --summary").folder / "x" / "metrics.jsonl").read_text().splitlines()
+    first, last = json.loads(lines[0]), json.loads(lines[-1])
+    assert first["train_loss"] > 2
+    assert last["train_loss"] < 1
+
+
+@pytest.mark.parametrize("interrupt_at", [5, 8], ids=["an epoch's end", "the middle of one"])
+def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(
+    run, parameters, interrupt_at
+):
+    whole = run(f"{SIMPLE} --name whole")
+    stopped = run(f"{SIMPLE} --name stopped", interrupt_at=interrupt_at)
+    assert stopped.code == 130
+    assert "python -m experiments.cifar_cnn --resume --name stopped" in stopped.err
+    assert not (stopped.folder / "stopped" / "result.json").exists()
+    resumed = run("cifar_cnn --resume --name stopped")
+    assert resumed.code == 0, resumed.err
+    expected = parameters(whole.folder / "whole", 15)
+    found = parameters(resumed.folder / "stopped", 15)
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+    results = [
+        json.loads((whole.folder / name / "result.json").read_text())
+        for name in ("whole", "stopped")
+    ]
+    assert results[0]["test_loss"] == results[1]["test_loss"]
+    records = (resumed.folder / "stopped" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in records] == [5, 10, 15]
+
+
+def test_resume_without_a_name_takes_the_last_run(run):
+    run(f"{SIMPLE} --name first")
+    run(f"{SIMPLE} --name second", interrupt_at=3)
+    assert "runs/cifar_cnn/second" in run("cifar_cnn --resume").out
+
+
+def test_a_second_run_gets_a_folder_of_its_own(run):
+    run(f"{SIMPLE} --epochs 1")
+    assert "runs/cifar_cnn/simple-quick-2" in run(f"{SIMPLE} --epochs 1").out
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "--augment alternating_flip translate cutout mixup",
+        "--optimizer adamw --decoupled --weight-decay 0.01 --schedule cosine --lr 0.001",
+        "--label-smoothing 0.1 --clip-norm 1 --schedule constant",
+        "--compute-dtype bfloat16 --preset lesson",
+    ],
+)
+def test_the_other_settings_train_too(run, settings):
+    result = run(f"{SIMPLE} {settings} --name x")
+    assert result.code == 0, result.err
+    records = (result.folder / "x" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["train_loss"] for line in records]
+    assert losses[-1] < losses[0]
+
+
+def test_summary_is_the_layer_table(run):
+    result = run("cifar_resnet --model resnet2 --summary")
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["layer", "output", "shape", "parameters", "FLOPs"]
+    assert lines[1].split() == ["stem.conv", "[32,", "32,", "16]", "2,352", "4,816,896"]
+    assert lines[-1].split() == ["total", "1,966,234", "52,007,936"]
+    assert not result.folder.exists()
