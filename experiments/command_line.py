@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from jaxlessons.errors import UserError
 
 C = TypeVar("C")
 INTERRUPTED = 128 + signal.SIGINT
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 # What may differ when a run is resumed: where things are, not what is trained.
 FREE_ON_RESUME = {"data_dir", "runs_dir", "name", "resume", "keep", "summary"}
@@ -107,6 +109,16 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = error.filename or "The disk"
+        print(
+            f"error: {where} can't be written ({error.strerror}): make room, or choose another "
+            "place with --runs-dir; the checkpoints so far are kept.",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         print("\nStopped; nothing after the last checkpoint was saved.", file=sys.stderr)

@@ -159,11 +159,15 @@ def _load_folder(path: Path, origin: str) -> ImageSet:
     )
 
 
+def _kept_arrays(folder: Path) -> tuple[Path, str]:
+    """Where the decoded arrays of the TFDS copy in `folder` are kept, and what they come from."""
+    name = f"cifar10-{cifar10_cache.digest(str(folder.resolve()))[:16]}.npz"
+    return cache_dir() / "arrays" / name, cifar10_cache.fingerprint(folder)
+
+
 def _read_prepared(folder: Path, *, must_keep: bool) -> Arrays:
     """The TFDS copy in `folder`, decoded once and kept as arrays for as long as it is the same."""
-    made_from = cifar10_cache.fingerprint(folder)
-    name = f"cifar10-{cifar10_cache.digest(str(folder.resolve()))[:16]}.npz"
-    path = cache_dir() / "arrays" / name
+    path, made_from = _kept_arrays(folder)
     arrays = cifar10_cache.read_arrays(path, made_from)
     if arrays is None:
         arrays = cifar10_builder.read_prepared(folder)
@@ -178,10 +182,13 @@ def _load_cached() -> ImageSet:
     cache = cache_dir()
     folder = cifar10_builder.prepared_folder(cache)
     with _explained(cache):
-        if not folder.exists():
-            archive = fetch(ARCHIVE, cache / "downloads")
-            cifar10_builder.prepare(cifar10_files.read_archive(archive), cache, CLASSES)
-        arrays = _read_prepared(folder, must_keep=True)
+        if folder.exists():
+            arrays = _read_prepared(folder, must_keep=True)
+        else:
+            arrays = cifar10_files.read_archive(fetch(ARCHIVE, cache / "downloads"))
+            cifar10_builder.prepare(arrays, cache, CLASSES)
+            path, made_from = _kept_arrays(folder)
+            cifar10_cache.write_arrays(path, arrays, made_from)
     return _cifar10(arrays, f"{ARCHIVE.url}, prepared in {folder}")
 
 

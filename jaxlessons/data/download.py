@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from jaxlessons.errors import UserError
+from jaxlessons.files import replacing
 
 CHUNK = 1 << 20
 TIMEOUT_S = 20
@@ -80,15 +81,10 @@ def fetch(source: Source, folder: Path) -> Path:
     if path.exists():
         check_file(path, source)
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{source.name}.{os.getpid()}.part"
-    try:
+    with replacing(path) as partial:
         _download(source, partial)
         if fault := _fault(partial, source):
             raise UserError(f"What came from {source.url} {fault}; run again.")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

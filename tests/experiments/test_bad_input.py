@@ -1,13 +1,14 @@
 """Each wrong input gets its one sentence and a code that is not zero, and loses nothing."""
 
 import dataclasses
+import errno
 import shutil
 from types import SimpleNamespace
 
 import pytest
 
 from experiments import cifar_cnn
-from jaxlessons import checkpoint
+from jaxlessons import checkpoint, plotting
 from jaxlessons.data import cifar10
 from jaxlessons.errors import UserError
 
@@ -108,6 +109,17 @@ def test_a_full_disk_stops_with_a_sentence(run, monkeypatch):
     result = run(f"{SIMPLE} --name mine")
     assert result.code == 1
     assert "is full: a checkpoint takes" in result.err
+
+
+def test_a_disk_that_fills_under_a_figure_stops_with_a_sentence_too(run, monkeypatch):
+    def full(figure, path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(plotting, "save_figure", full)
+    result = run(f"{SIMPLE} --name mine")
+    assert result.code == 1
+    assert "curves.png can't be written (No space left on device)" in result.err
+    assert checkpoint.all_steps(result.folder / "mine" / "checkpoints") == [5, 10]
 
 
 def test_help_explains_every_field(run):
