@@ -88,7 +88,8 @@ def create_state(
         )
 
     # XLA's CPU compiler takes four times as long to optimise these random numbers, 18 s for
-    # Resnet2, as to compile them as they stand; they are drawn once.
+    # Resnet2, as to compile them as they stand; they are drawn once. Not for anything else: at
+    # this level gradients of convolutions came out wrong.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(init, compiler_options=options)(key, inputs)
 

@@ -13,6 +13,7 @@ from jaxlessons import checkpoint, training
 from jaxlessons.data import augment
 from jaxlessons.errors import UserError
 from jaxlessons.models.convnet import SimpleNet
+from jaxlessons.models.resnet import Resnet
 from jaxlessons.training import Examples
 from jaxlessons.watch import NonFiniteError
 
@@ -66,6 +67,17 @@ def assert_same(a, b):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x, y = jax.random.key_data(x), jax.random.key_data(y)
         np.testing.assert_array_equal(x, y)
+
+
+def test_the_first_state_is_the_modules_own_initialisation():
+    module, key = Resnet((4, 6, 8)), jax.random.key(5)
+    state = training.create_state(module, optax.adam(1e-3), key, normalize(IMAGES[:2]))
+    expected = module.init(jax.random.split(key)[0], normalize(IMAGES[:2]))
+    assert jax.tree.structure(state.variables) == jax.tree.structure(dict(expected))
+    for a, b in zip(jax.tree.leaves(state.variables), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert int(state.step) == 0
+    assert not np.any(jax.tree.leaves(state.opt_state[0].mu)[0])
 
 
 @pytest.mark.parametrize("stop_after", [8, 6], ids=["at an epoch's end", "in the middle of one"])

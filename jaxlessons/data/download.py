@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -17,7 +18,13 @@ from jaxlessons.files import replacing
 
 CHUNK = 1 << 20
 TIMEOUT_S = 20
-UNREACHABLE = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
+UNREACHABLE = (
+    urllib.error.URLError,
+    TimeoutError,
+    ConnectionError,
+    ssl.SSLError,
+    http.client.HTTPException,
+)
 
 
 class NoNetworkError(UserError):
