@@ -12,8 +12,7 @@ import pytest
 from jaxlessons import checkpoint, training
 from jaxlessons.data import augment
 from jaxlessons.errors import UserError
-from jaxlessons.models.convnet import SimpleNet
-from jaxlessons.models.resnet import Resnet
+from jaxlessons.models.convnet import ConvBnNet, SimpleNet
 from jaxlessons.training import Examples
 from jaxlessons.watch import NonFiniteError
 
@@ -70,7 +69,7 @@ def assert_same(a, b):
 
 
 def test_the_first_state_is_the_modules_own_initialisation():
-    module, key = Resnet((4, 6, 8)), jax.random.key(5)
+    module, key = ConvBnNet((4, 6)), jax.random.key(5)
     state = training.create_state(module, optax.adam(1e-3), key, normalize(IMAGES[:2]))
     expected = module.init(jax.random.split(key)[0], normalize(IMAGES[:2]))
     assert jax.tree.structure(state.variables) == jax.tree.structure(dict(expected))

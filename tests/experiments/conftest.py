@@ -24,14 +24,19 @@ def small_images():
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys, small_images):
-    """run(words, interrupt_at=step): the experiment's exit code, output and runs folder."""
+    """run(words, interrupt_at=step): the experiment's exit code, output and runs folder.
+
+    Figures take most of such a short run: they are drawn only when asked for.
+    """
     monkeypatch.setattr(cifar10, "load", lambda data_dir: small_images)
     monkeypatch.chdir(tmp_path)
 
-    def call(command, interrupt_at=None):
+    def call(command, interrupt_at=None, draw=False):
         experiment, *words = command.split()
         monkeypatch.setattr(sys, "argv", [experiment, *words])
         with monkeypatch.context() as patch:
+            if not draw:
+                patch.setattr(Journal, "_figures", lambda *_: {})
             if interrupt_at is not None:
                 patch.setattr(Journal, "on_steps", _interrupting(interrupt_at))
             code = 0

@@ -116,7 +116,7 @@ def test_a_disk_that_fills_under_a_figure_stops_with_a_sentence_too(run, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(plotting, "save_figure", full)
-    result = run(f"{SIMPLE} --name mine")
+    result = run(f"{SIMPLE} --name mine", draw=True)
     assert result.code == 1
     assert "curves.png can't be written (No space left on device)" in result.err
     assert checkpoint.all_steps(result.folder / "mine" / "checkpoints") == [5, 10]

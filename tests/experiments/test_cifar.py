@@ -11,7 +11,7 @@ SIMPLE = "cifar_cnn --model simple --epochs 3 --batch-size 32 --validation 40"
 
 
 def test_a_run_leaves_its_whole_folder_and_the_figures_agree(run):
-    result = run(SIMPLE)
+    result = run(SIMPLE, draw=True)
     assert result.code == 0, result.err
     folder = result.folder / "simple-quick"
     assert {path.name for path in folder.iterdir()} == {
