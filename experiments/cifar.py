@@ -61,7 +61,7 @@ def train(
 
     key = jax.random.key(config.seed)
     state = training.create_state(module, optimizer, key, normalize(splits.train.inputs[:2]))
-    run = open_run(config, experiment)
+    run = open_run(config, experiment, images.name)
     if config.resume:
         state = checkpoint.restore(run.checkpoints, state)
         run.forget_metrics_after(int(state.step))
@@ -87,13 +87,15 @@ def train(
     journal.finish(state, config)
 
 
-def open_run(config: Config, experiment: str) -> RunDirectory:
+def open_run(config: Config, experiment: str, data: str) -> RunDirectory:
     """The run's folder: the old one with --resume, else a new one with its config.json."""
     if config.resume:
-        return RunDirectory.existing(config.runs_dir, experiment, config.name)
+        run = RunDirectory.existing(config.runs_dir, experiment, config.name)
+        run.check_data(data)
+        return run
     default = f"{config.model}-{config.preset}"
     run = RunDirectory.new(config.runs_dir, experiment, config.name, default)
-    run.write_config(dataclasses.replace(config, name=run.path.name))
+    run.write_config(dataclasses.replace(config, name=run.path.name), data)
     return run
 
 

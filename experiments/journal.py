@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -91,8 +92,9 @@ class Journal:
         """Saves in the middle of training; the sentence that says how to go on."""
         checkpoint.save(self.run.checkpoints, state, keep=self.keep, best=self.best)
         command = f"python -m experiments.{self.experiment} --resume --name {self.run.path.name}"
-        if self.run.path.parent.parent.name != "runs":
-            command += f" --runs-dir {self.run.path.parent.parent}"
+        runs_dir = self.run.path.parents[1]
+        if runs_dir != Path("runs"):
+            command += f" --runs-dir {runs_dir}"
         return (
             f"Stopped at step {int(state.step)} of {self.total_steps} and saved: go on by {command}"
         )

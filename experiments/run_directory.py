@@ -75,23 +75,35 @@ class RunDirectory:
         with replacing(self.path / name) as file:
             file.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
-    def write_config(self, config: Any) -> None:
-        """config.json: every field of the dataclass."""
-        self.write_json("config.json", dataclasses.asdict(config))
+    def write_config(self, config: Any, data: str) -> None:
+        """config.json: every field of the dataclass, and the name of the data set."""
+        self.write_json("config.json", {**dataclasses.asdict(config), "data": data})
+
+    def check_data(self, name: str) -> None:
+        """Raises UserError when the run was begun on another data set than `name`."""
+        begun_on = self._config().get("data")
+        if begun_on != name:
+            raise UserError(
+                f"{self.path} was begun on {begun_on}, and what was found now is {name}: name the "
+                f"folder with {begun_on} by --data-dir, or start a new run."
+            )
 
     def read_config(self, default: C) -> C:
         """config.json as a dataclass of `default`'s type; fields it lacks are `default`'s."""
         kind: Any = type(default)
         hints = typing.get_type_hints(kind)
+        saved = self._config()
+        known = {name: _like(saved[name], hint) for name, hint in hints.items() if name in saved}
+        return dataclasses.replace(default, **known)  # type: ignore[type-var]
+
+    def _config(self) -> dict[str, Any]:
         path = self.path / "config.json"
         try:
-            saved = json.loads(path.read_text())
-            known = {name: _like(value, hints[name]) for name, value in saved.items()}
-        except (ValueError, KeyError, AttributeError) as error:
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(
-                f"{path} is not the config of such a run ({error}): start a new run."
+                f"{path} can't be read as a run's config ({error}): start a new run."
             ) from error
-        return dataclasses.replace(default, **known)  # type: ignore[type-var]
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """One more line of metrics.jsonl."""

@@ -80,6 +80,24 @@ def test_resume_with_other_settings_is_refused_by_flag(run):
     assert "was begun with --lr 0.02, and --resume goes on with the same" in result.err
 
 
+def test_resume_on_other_data_is_refused(run, monkeypatch, small_images):
+    run(f"{SIMPLE} --name mine", interrupt_at=2)
+    other = dataclasses.replace(small_images, name="shapes")
+    monkeypatch.setattr(cifar10, "load", lambda data_dir: other)
+    result = run("cifar_cnn --resume --name mine")
+    assert result.code == 1
+    assert "mine was begun on small, and what was found now is shapes" in result.err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_broken_config_is_refused_by_name(run, content):
+    folder = run(f"{SIMPLE} --name mine", interrupt_at=2).folder / "mine"
+    (folder / "config.json").write_text(content)
+    result = run("cifar_cnn --resume --name mine")
+    assert result.code == 1
+    assert "config.json can't be read as a run's config" in result.err
+
+
 def test_a_checkpoint_of_another_model_is_refused(run):
     first = run(f"{SIMPLE} --name mine", interrupt_at=2)
     run("cifar_cnn --model conv --epochs 2 --validation 40 --batch-size 32 --name other")
