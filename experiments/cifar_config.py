@@ -49,7 +49,7 @@ class Config:
     weight_decay: float = 0.0
     """Its strength."""
     decoupled: bool = False
-    """Weight decay beside the step (AdamW) instead of in the gradient (the lesson's)."""
+    """Weight decay beside the step, as always with adamw, and not in the gradient (the lesson's)."""
     clip_norm: float | None = None
     """Scale gradients down to this global norm."""
     label_smoothing: float = 0.0
@@ -138,7 +138,7 @@ def phases(config: Config, lesson: Sequence[Phase]) -> list[Phase]:
         "momentum": config.momentum,
         "optimizer": config.optimizer,
         "weight_decay": config.weight_decay,
-        "decoupled": config.decoupled,
+        "decoupled": config.decoupled or config.optimizer == "adamw",
     }
     match config.schedule:
         case "lesson":

@@ -87,7 +87,7 @@ def test_a_second_run_gets_a_folder_of_its_own(run):
     "settings",
     [
         "--augment alternating_flip translate cutout mixup",
-        "--optimizer adamw --decoupled --weight-decay 0.01 --schedule cosine --lr 0.001",
+        "--optimizer adamw --weight-decay 0.01 --schedule cosine --lr 0.001",
         "--label-smoothing 0.1 --clip-norm 1 --schedule constant",
         "--compute-dtype bfloat16 --preset lesson",
     ],

@@ -1,0 +1,107 @@
+"""The README's table, from the recorded runs in experiments/results/.
+
+    python -m experiments.results_table              # prints the table
+    python -m experiments.results_table RUN ...      # first records these finished runs
+
+A run is recorded as it stands in its result.json, but for where on the machine things were.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments import command_line
+from jaxlessons.errors import UserError
+from jaxlessons.files import replacing
+
+RESULTS = Path(__file__).parent / "results"
+
+# --model -> the network's name and what the lesson says of it, in the ladder's order.
+LADDER = {
+    "simple": ("SimpleNet", "46.9 %"),
+    "conv": ("ConvNet", "59.9 %"),
+    "conv2": ("ConvNet2", "59.9 %"),
+    "bn": ("ConvBnNet", "68.1 %"),
+    "deep_bn": ("ConvBnNet2", "64.6 %"),
+    "resnet": ("Resnet", "82.2 %"),
+    "resnet2": ("Resnet2", "84.9 % with TTA"),
+    "fast": ("FastResnet", "not in the lesson"),
+}
+HEAD = "| network | parameters | lesson | ours (test) | seeds | device | time | command |"
+
+
+def record(run: Path) -> Path:
+    """Copies a finished run's result.json into experiments/results/, without local paths."""
+    try:
+        result = json.loads((run / "result.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run} holds no finished run's result.json ({error}).") from error
+    result.pop("data_source")
+    for place in ("data_dir", "runs_dir", "name", "resume", "keep", "summary"):
+        result["config"].pop(place)
+    config = result["config"]
+    device = result["device"].split(",")[0]
+    name = f"{result['experiment']}-{config['model']}-{config['preset']}-{device}-{config['seed']}"
+    path = RESULTS / f"{name}.json"
+    with replacing(path) as file:
+        file.write_text(json.dumps(result, indent=2) + "\n")
+    return path
+
+
+def table(results: Iterable[dict[str, Any]]) -> str:
+    """One row for all seeds of a network, preset and device: mean and standard deviation."""
+    groups: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        rung = list(LADDER).index(result["config"]["model"])
+        key = (rung, result["config"]["preset"], result["device"])
+        groups.setdefault(key, []).append(result)
+    lines = [HEAD, "|---|---|---|---|---|---|---|---|"]
+    return "\n".join(lines + [_row(groups[key]) for key in sorted(groups)])
+
+
+def _row(runs: list[dict[str, Any]]) -> str:
+    first = min(runs, key=lambda run: run["config"]["seed"])
+    config = first["config"]
+    network, lesson = LADDER[config["model"]]
+    accuracies = [100 * run["test_accuracy"] for run in runs]
+    ours = f"{statistics.mean(accuracies):.1f}"
+    if len(runs) > 1:
+        ours += f" ± {statistics.stdev(accuracies):.1f}"
+    minutes = statistics.mean(run["train_seconds"] for run in runs) / 60
+    command = (
+        f"`python -m experiments.{first['experiment']} --model {config['model']} "
+        f"--preset {config['preset']} --validation {config['validation']}`"
+    )
+    cells = (
+        f"{network}, {config['epochs']:g} epochs",
+        f"{first['parameters']:,}",
+        lesson,
+        f"{ours} %",
+        f"{len(runs)}",
+        first["device"],
+        f"{minutes:.1f} min",
+        command,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def recorded() -> list[dict[str, Any]]:
+    """Every CIFAR-10 run in experiments/results/."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("cifar_*.json"))]
+    return [result for result in found if result["data"] == "CIFAR-10"]
+
+
+def main() -> None:
+    """Records the runs named, and prints the table."""
+    for run in sys.argv[1:]:
+        record(Path(run))
+    print(table(recorded()))
+
+
+if __name__ == "__main__":
+    command_line.run(main)

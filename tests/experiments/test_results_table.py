@@ -1,0 +1,56 @@
+"""The README's table is what the recorded runs say, and its example runs."""
+
+import re
+from pathlib import Path
+
+from experiments import results_table
+from jaxlessons.data import cifar10
+from jaxlessons.models import resnet
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def made_up(model, seed, accuracy, seconds=90.0):
+    config = {"model": model, "preset": "lesson", "seed": seed, "epochs": 6.0, "validation": 0}
+    return {
+        "experiment": "cifar_cnn",
+        "device": "cpu, 2 cores",
+        "parameters": 1234,
+        "test_accuracy": accuracy,
+        "train_seconds": seconds,
+        "config": config,
+    }
+
+
+def test_a_row_is_the_mean_and_deviation_over_seeds():
+    runs = [made_up("bn", 1, 0.70, 150.0), made_up("bn", 0, 0.68), made_up("simple", 0, 0.47)]
+    lines = results_table.table(runs).splitlines()
+    assert lines[2].startswith("| SimpleNet, 6 epochs | 1,234 | 46.9 % | 47.0 % | 1 |")
+    assert lines[3].startswith(
+        "| ConvBnNet, 6 epochs | 1,234 | 68.1 % | 69.0 ± 1.4 % | 2 | cpu, 2 cores | 2.0 min |"
+    )
+    assert "--model bn --preset lesson --validation 0`" in lines[3]
+
+
+def test_the_readme_shows_the_recorded_runs():
+    results = results_table.recorded()
+    assert results
+    assert results_table.table(results) in README.read_text()
+
+
+def test_the_readmes_example_runs(small_images, monkeypatch):
+    """As it stands, but for the data set, the network's size and the number of steps."""
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    monkeypatch.setattr(cifar10, "load", lambda: small_images)
+    smaller = {
+        "model = Resnet2()": "model = Resnet2((4, 8))",
+        "50_000 // 256": "200 // 20",
+        "batch_size=256": "batch_size=20",
+    }
+    for long, short in smaller.items():
+        assert long in code
+        code = code.replace(long, short)
+    names = {}
+    exec(code, names)
+    assert int(names["state"].step) == 90
+    assert isinstance(names["model"], resnet.Resnet2)
