@@ -49,7 +49,7 @@ class Config:
     weight_decay: float = 0.0
     """Its strength."""
     decoupled: bool = False
-    """Weight decay beside the step, as always with adamw, and not in the gradient (the lesson's)."""
+    """Weight decay beside the step, as always with adamw; the lesson has it in the gradient."""
     clip_norm: float | None = None
     """Scale gradients down to this global norm."""
     label_smoothing: float = 0.0
