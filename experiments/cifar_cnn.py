@@ -29,7 +29,7 @@ NETWORKS: dict[str, Any] = {
 LESSONS: dict[str, list[Phase]] = {
     "simple": [Phase(2, 1e-2), *sgdr(1e-2, 2, optimizer="sgd")],
     "conv": [Phase(2, 1e-1), *sgdr(1e-1, 4, optimizer="sgd")],
-    "conv2": [Phase(2, 1e-1), *sgdr(1e-1, 4, optimizer="sgd")],
+    "conv2": [Phase(2, 1e-1), *sgdr(1e-1, 2, optimizer="sgd")],
     "bn": [Phase(2, 3e-2), *sgdr(1e-1, 4, optimizer="sgd")],
     "deep_bn": [Phase(2, 1e-2), *sgdr(1e-2, 2, optimizer="sgd")],
 }

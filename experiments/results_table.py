@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 LADDER = {
     "simple": ("SimpleNet", "46.9 %"),
     "conv": ("ConvNet", "59.9 %"),
-    "conv2": ("ConvNet2", "59.9 %"),
+    "conv2": ("ConvNet2", "not given"),
     "bn": ("ConvBnNet", "68.1 %"),
     "deep_bn": ("ConvBnNet2", "64.6 %"),
     "resnet": ("Resnet", "82.2 %"),

@@ -33,7 +33,7 @@ def first_cycle(lr, epochs=1, per_epoch=100):
     [
         ("simple", 1e-2, 1e-2, 2),
         ("conv", 1e-1, 1e-1, 4),
-        ("conv2", 1e-1, 1e-1, 4),
+        ("conv2", 1e-1, 1e-1, 2),
         ("bn", 3e-2, 1e-1, 4),
         ("deep_bn", 1e-2, 1e-2, 2),
     ],
