@@ -20,6 +20,7 @@ from experiments.splits import split
 from jaxlessons import checkpoint, optim, summary, training
 from jaxlessons.data import augment, cifar10
 from jaxlessons.schedules import Phase
+from jaxlessons.watch import NonFiniteError
 
 
 def train(
@@ -38,17 +39,16 @@ def train(
     images = cifar10.load(config.data_dir)
     print(f"Data: {images.name} ({images.source}).")
     if config.preset == "quick":
-        print(
-            f"Preset quick: {config.epochs:g} epochs of {config.model}, made for a CPU; the "
-            f"lesson's whole recipe is python -m experiments.{experiment} --preset lesson"
-        )
+        whole = "resnet2" if config.model == "fast" else config.model
+        lesson = f"python -m experiments.{experiment} --model {whole} --preset lesson"
+        print(f"Preset quick: {config.epochs:g} epochs of {config.model}; the lesson's: {lesson}")
     splits = split(images, config.validation)
     normalize = partial(augment.normalize, mean=images.mean, std=images.std)
 
     module = cifar_config.network(config, networks, len(images.classes))
     phases = cifar_config.phases(config, lessons[config.model])
     per_epoch = training.steps_per_epoch(len(splits.train.labels), config.batch_size)
-    # Phases are rounded to whole steps one by one, and may add up to a step more or less.
+    # The phases, each rounded to whole steps, may add up to a few more or less.
     total_steps = max(1, round(config.epochs * per_epoch))
     optimizer = optim.phased_optimizer(phases, per_epoch, clip_norm=config.clip_norm)
     train_step = training.make_train_step(
@@ -63,7 +63,11 @@ def train(
     state = training.create_state(module, optimizer, key, normalize(splits.train.inputs[:2]))
     run = open_run(config, experiment, images.name)
     if config.resume:
-        state = checkpoint.restore(run.checkpoints, state)
+        if finished := run.result():
+            print(f"{run.path} is finished: test accuracy {finished['test_accuracy']:.2%}.")
+            return
+        if checkpoint.latest_step(run.checkpoints) is not None:
+            state = checkpoint.restore(run.checkpoints, state)
         run.forget_metrics_after(int(state.step))
 
     journal = Journal(
@@ -71,17 +75,20 @@ def train(
     )
     stop = command_line.Stop()
     with stop.listening(), journal.progress(int(state.step), started):
-        state = training.fit(
-            state,
-            train_step,
-            splits.train,
-            batch_size=config.batch_size,
-            total_steps=total_steps,
-            on_steps=journal.on_steps,
-            on_epoch=journal.on_epoch,
-            should_stop=stop,
-        )
-        if int(state.step) < total_steps:
+        try:
+            state = training.fit(
+                state,
+                train_step,
+                splits.train,
+                batch_size=config.batch_size,
+                total_steps=total_steps,
+                on_steps=journal.on_steps,
+                on_epoch=journal.on_epoch,
+                should_stop=stop,
+            )
+        except NonFiniteError as error:
+            raise journal.after_nan(error) from error
+        if stop():
             print(journal.stopped(state), file=sys.stderr)
             sys.exit(128 + stop.signal)
     journal.finish(state, config)
@@ -92,9 +99,9 @@ def open_run(config: Config, experiment: str, data: str) -> RunDirectory:
     if config.resume:
         run = RunDirectory.existing(config.runs_dir, experiment, config.name)
         run.check_data(data)
-        return run
-    default = f"{config.model}-{config.preset}"
-    run = RunDirectory.new(config.runs_dir, experiment, config.name, default)
+    else:
+        default = f"{config.model}-{config.preset}"
+        run = RunDirectory.new(config.runs_dir, experiment, config.name, default)
     run.write_config(dataclasses.replace(config, name=run.path.name), data)
     return run
 

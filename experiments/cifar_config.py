@@ -104,6 +104,8 @@ def check(config: Config) -> None:
         if not 0 <= getattr(config, name) < limit:
             text = "0 or more" if limit == math.inf else f"from 0 to below {limit:g}"
             raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be {text}.")
+    if len(set(config.augment)) < len(config.augment):
+        raise UserError(f"--augment names {' '.join(config.augment)}: each can be there once.")
 
 
 def _flag(name: str) -> str:

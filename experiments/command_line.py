@@ -21,8 +21,8 @@ C = TypeVar("C")
 INTERRUPTED = 128 + signal.SIGINT
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
-# What may differ when a run is resumed: where things are, not what is trained.
-FREE_ON_RESUME = {"data_dir", "runs_dir", "name", "resume", "keep", "summary"}
+# What may differ when a run is resumed: where things are, and what a loss that became NaN asks for.
+FREE_ON_RESUME = {"data_dir", "runs_dir", "name", "resume", "keep", "summary", "lr", "clip_norm"}
 
 
 def parse(
@@ -57,13 +57,17 @@ def parse(
 
 def _peek(argv: Sequence[str]) -> argparse.Namespace:
     """The flags that decide the others' defaults; tyro judges them all afterwards."""
+    runs = Path("runs")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--model", "--preset", "--name"):
         parser.add_argument(name, nargs="?")
-    parser.add_argument("--runs-dir", "--runs_dir", type=Path, default=Path("runs"), nargs="?")
+    parser.add_argument("--runs-dir", "--runs_dir", type=Path, default=runs, const=runs, nargs="?")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
-    return parser.parse_known_args(list(argv))[0]
+    try:
+        return parser.parse_known_args(list(argv))[0]
+    except argparse.ArgumentError:
+        return parser.parse_args([])
 
 
 def _check_unchanged(saved: Any, asked: Any, path: Path) -> None:
@@ -115,11 +119,11 @@ def run(main: Callable[[], None]) -> None:
             raise
         where = error.filename or "The disk"
         print(
-            f"error: {where} can't be written ({error.strerror}): make room, or choose another "
-            "place with --runs-dir; the checkpoints so far are kept.",
+            f"error: {where} can't be used ({error.strerror}): make room, change its permissions "
+            "or choose another place with --runs-dir; the checkpoints so far are kept.",
             file=sys.stderr,
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\nStopped; nothing after the last checkpoint was saved.", file=sys.stderr)
+        print("\nStopped: the checkpoints so far are kept, --resume goes on.", file=sys.stderr)
         sys.exit(INTERRUPTED)

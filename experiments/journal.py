@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from experiments.run_directory import RunDirectory, provenance
 from experiments.splits import Splits
 from jaxlessons import checkpoint, metrics, plotting, schedules, training
 from jaxlessons.data.cifar10 import ImageSet
+from jaxlessons.errors import UserError
 from jaxlessons.metrics import Sums
 from jaxlessons.schedules import Phase
 from jaxlessons.training import EpochEnd, EvalStep, TrainState
+from jaxlessons.watch import NonFiniteError
 
 SHOWN = 32  # images in predictions.png
 
@@ -47,6 +50,7 @@ class Journal:
         self.epoch_began = time.perf_counter()
         self.seconds_to_first_step: float | None = None
         self.bar: Any = None
+        self.since_epoch = metrics.Mean()
 
     @contextlib.contextmanager
     def progress(self, step: int, started: float) -> Iterator[None]:
@@ -61,43 +65,65 @@ class Journal:
         """Moves the bar on."""
         if self.seconds_to_first_step is None:
             self.seconds_to_first_step = time.perf_counter() - self.started
+        self.since_epoch.update(sums)
         mean = metrics.Mean()
         mean.update(sums)
         shown = {name: f"{value:.3f}" for name, value in mean.result().items()}
-        epoch = f"{step / self.per_epoch:.1f}/{self.total_steps / self.per_epoch:.0f}"
+        epoch = f"{step / self.per_epoch:.1f}/{self.total_steps / self.per_epoch:.3g}"
         lr = f"{float(self.lr_at(step - 1)):.1e}"
         self.bar.set_postfix(epoch=epoch, lr=lr, **shown, refresh=False)
         self.bar.update(step - self.bar.n)
 
     def on_epoch(self, end: EpochEnd) -> None:
         """Evaluates on the validation images, then writes the record and the checkpoint."""
-        step = int(end.state.step)
-        trained = time.perf_counter() - self.epoch_began
-        record: dict[str, Any] = {"epoch": step / self.per_epoch, "step": step}
-        record |= {f"train_{name}": value for name, value in end.metrics.items()}
-        record["lr"] = float(self.lr_at(step - 1))
         validation: dict[str, float] | None = None
+        record = self._record(end.state)
         if self.splits.validation is not None:
             validation, _ = self._evaluate(end.state, self.splits.validation)
             record |= {f"validation_{name}": value for name, value in validation.items()}
-        record |= {"seconds": round(trained, 2), "data": self.images.name}
         self.run.append_metrics(record)
         checkpoint.save(
             self.run.checkpoints, end.state, metrics=validation, keep=self.keep, best=self.best
         )
         tqdm.write(_line(record))
-        self.epoch_began = time.perf_counter()
+        self.epoch_began, self.since_epoch = time.perf_counter(), metrics.Mean()
+
+    def _record(self, state: TrainState) -> dict[str, Any]:
+        """The means over the steps since the last record, so that records add up to the run."""
+        step = int(state.step)
+        means = self.since_epoch.result()
+        return {
+            "epoch": step / self.per_epoch,
+            "step": step,
+            **{f"train_{name}": value for name, value in means.items()},
+            "lr": float(self.lr_at(step - 1)),
+            "seconds": round(time.perf_counter() - self.epoch_began, 2),
+            "data": self.images.name,
+        }
 
     def stopped(self, state: TrainState) -> str:
-        """Saves in the middle of training; the sentence that says how to go on."""
-        checkpoint.save(self.run.checkpoints, state, keep=self.keep, best=self.best)
-        command = f"python -m experiments.{self.experiment} --resume --name {self.run.path.name}"
+        """Saves, where training stopped; the sentence that says how to go on."""
+        if int(state.step) not in checkpoint.all_steps(self.run.checkpoints):
+            self.run.append_metrics(self._record(state))
+            checkpoint.save(self.run.checkpoints, state, keep=self.keep, best=self.best)
+        step, total = int(state.step), self.total_steps
+        return f"Stopped at step {step} of {total} and saved: go on by {self.resume_command()}"
+
+    def resume_command(self) -> str:
+        """What to type to go on from the latest checkpoint."""
+        words = ["python", "-m", f"experiments.{self.experiment}", "--resume"]
+        words += ["--name", self.run.path.name]
         runs_dir = self.run.path.parents[1]
-        if runs_dir != Path("runs"):
-            command += f" --runs-dir {runs_dir}"
-        return (
-            f"Stopped at step {int(state.step)} of {self.total_steps} and saved: go on by {command}"
+        return shlex.join(
+            words + ([] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)])
         )
+
+    def after_nan(self, error: NonFiniteError) -> UserError:
+        """The error, with the way back to the last good checkpoint where there is one."""
+        step = checkpoint.latest_step(self.run.checkpoints)
+        kept = "No checkpoint is before it" if step is None else f"That of step {step} is kept"
+        lower = f"{self.resume_command()} --lr LOWER"
+        return UserError(f"{error} {kept}: go on by {lower}")
 
     def finish(self, state: TrainState, config: Any) -> None:
         """The figures and result.json; the test images are looked at here, once."""
@@ -121,7 +147,8 @@ class Journal:
             "steps": int(state.step),
             "train_seconds": round(sum(record["seconds"] for record in records), 1),
             "seconds_to_first_step": self.seconds_to_first_step,
-            **provenance(self.experiment),
+            **provenance(),
+            "command": self.run.command(),
             "config": dataclasses.asdict(config),
         }
         self.run.write_json("result.json", result)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from jaxlessons import checkpoint
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 
@@ -37,9 +38,9 @@ class RunDirectory:
         Raises:
           UserError: when `name` exists already, or the folder can't be made.
         """
+        _check_name(name)
         parent = runs_dir / experiment
-        if name is not None and (name in ("", ".", "..") or Path(name).name != name):
-            raise UserError(f"--name is {name!r}: it must be a plain folder name.")
+        checkpoint.check_directory(parent / (name or default))
         number = 1
         while True:
             path = parent / (name or (default if number == 1 else f"{default}-{number}"))
@@ -62,8 +63,10 @@ class RunDirectory:
     @classmethod
     def existing(cls, runs_dir: Path, experiment: str, name: str | None) -> RunDirectory:
         """The run of that name, or the one begun last; UserError when there is none."""
+        _check_name(name)
         parent = runs_dir / experiment
-        configs = list(parent.glob(f"{name or '*'}/config.json"))
+        configs = [parent / name / "config.json"] if name else list(parent.glob("*/config.json"))
+        configs = [path for path in configs if path.is_file()]
         if not configs:
             raise UserError(
                 f"There is no run to resume in {parent / (name or '')}: start one without --resume."
@@ -76,8 +79,10 @@ class RunDirectory:
             file.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
     def write_config(self, config: Any, data: str) -> None:
-        """config.json: every field of the dataclass, and the name of the data set."""
-        self.write_json("config.json", {**dataclasses.asdict(config), "data": data})
+        """config.json: every field of the dataclass, the data set's name and the command."""
+        command = self._config()["command"] if (self.path / "config.json").exists() else _command()
+        content = {**dataclasses.asdict(config), "data": data, "command": command}
+        self.write_json("config.json", content)
 
     def check_data(self, name: str) -> None:
         """Raises UserError when the run was begun on another data set than `name`."""
@@ -105,15 +110,25 @@ class RunDirectory:
                 f"{path} can't be read as a run's config ({error}): start a new run."
             ) from error
 
+    def command(self) -> str:
+        """The command that began the run, also when it was resumed."""
+        return str(self._config()["command"])
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json, or None before the run is finished."""
+        path = self.path / "result.json"
+        return dict(json.loads(path.read_text())) if path.exists() else None
+
     def append_metrics(self, record: dict[str, Any]) -> None:
         """One more line of metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far."""
+        """The lines of metrics.jsonl so far; a last one that was cut short doesn't count."""
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}\n")]
 
     def forget_metrics_after(self, step: int) -> None:
         """Drops the lines that a resumed run will write again."""
@@ -131,12 +146,23 @@ def _like(value: Any, hint: Any) -> Any:
     return value
 
 
-def provenance(experiment: str) -> dict[str, Any]:
+def _check_name(name: str | None) -> None:
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+        raise UserError(f"--name is {name!r}: it must be a plain folder name.")
+
+
+def _command() -> str:
+    """The command line that this process was started by."""
+    experiment = Path(sys.argv[0]).stem
+    return shlex.join(["python", "-m", f"experiments.{experiment}", *sys.argv[1:]])
+
+
+def provenance() -> dict[str, Any]:
     """What a figure needs beside it: the command, the versions, the device and the commit."""
     device = jax.devices()[0]
     kind = f"{os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
     return {
-        "command": shlex.join(["python", "-m", f"experiments.{experiment}", *sys.argv[1:]]),
+        "command": _command(),
         "device": f"{device.platform}, {kind}",
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -112,7 +112,7 @@ def main() -> None:
     run = RunDirectory.new(config.runs_dir, "step_speed", None, jax.default_backend())
     run.write_json(
         "result.json",
-        {"rows": rows, **provenance("step_speed"), "config": dataclasses.asdict(config)},
+        {"rows": rows, **provenance(), "config": dataclasses.asdict(config)},
     )
 
 

@@ -43,7 +43,9 @@ def save(
         checkpoints stay: orbax gives a folder its name only when it is whole.
     """
     step = int(state.step) if step is None else step
-    directory = Path(directory).expanduser().resolve()
+    directory = check_directory(directory)
+    if best is not None and metrics is not None and best not in metrics:
+        raise UserError(f"best is {best!r}: the metrics are {', '.join(metrics)}.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _check_space(directory, state)
@@ -68,6 +70,17 @@ def save(
         raise
 
 
+def check_directory(directory: str | Path) -> Path:
+    """The absolute path; UserError where orbax would take it for a pattern and save in vain."""
+    directory = Path(directory).expanduser().resolve()
+    if found := set(str(directory)) & set("*?[]"):
+        raise UserError(
+            f"{directory} can't hold checkpoints, because of the {' '.join(sorted(found))} in its "
+            "name: choose another."
+        )
+    return directory
+
+
 def restore(directory: str | Path, target: Any, step: int | None = None) -> Any:
     """The state saved at `step` (the latest by default), shaped like `target`.
 
@@ -85,6 +98,7 @@ def restore(directory: str | Path, target: Any, step: int | None = None) -> Any:
     if step not in steps:
         raise UserError(f"{directory} has no checkpoint of step {step}: it holds {steps}.")
     _verify_checksums(directory / str(step))
+    target = jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), target)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
     with _manager(directory) as manager:
         try:
@@ -229,7 +243,11 @@ def _write_checksums(folder: Path) -> None:
 def _verify_checksums(folder: Path) -> None:
     """Orbax notices some damage late and noisily, and an altered value not at all."""
     if (folder / CHECKSUMS).exists():
-        written, found = json.loads((folder / CHECKSUMS).read_text()), _checksums(folder)
+        try:
+            written = dict(json.loads((folder / CHECKSUMS).read_text()))
+        except (ValueError, TypeError) as error:
+            raise _damaged(folder, f"{CHECKSUMS} can't be read") from error
+        found = _checksums(folder)
         for name, checksum in written.items():
             if found.get(name) != checksum:
                 raise _damaged(folder, f"{name} is not as it was written")

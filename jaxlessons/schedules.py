@@ -122,6 +122,8 @@ def sgdr(
         raise UserError(f"sgdr: cycles is {cycles!r}: it must be a whole number from 1 up.")
     if not _is_number(cycle_mult) or cycle_mult <= 0:
         raise UserError(f"sgdr: cycle_mult is {cycle_mult!r}: it must be a number above 0.")
+    if not _is_number(lr):
+        raise UserError(f"sgdr: lr is {lr!r}: it must be a number, the rate that cycles begin at.")
     settings["optimizer"] = optimizer
     warm_up = Phase(cycle_length / 20, lr / 100, **settings)
     lengths = [cycle_length * 19 / 20, *(cycle_length * cycle_mult**k for k in range(1, cycles))]
@@ -135,19 +137,23 @@ def one_cycle(
     start_div: float = 10.0,
     final_div: float = 1000.0,
     tail: float = 0.1,
-    momentum: tuple[float, float] = (0.95, 0.85),
+    momentum: Value = (0.95, 0.85),
     optimizer: str = "sgd",
     **settings: Any,
 ) -> list[Phase]:
     """Smith's 1cycle policy (2018) in the lesson's three linear phases.
 
     The rate rises from lr/start_div to lr and falls back while the momentum does the opposite;
-    in the last `tail` of the epochs the rate goes on down to lr/final_div.
+    in the last `tail` of the epochs the rate goes on down to lr/final_div. momentum: (at the
+    ends, at the peak), or one number for all.
     """
     if not 0 < tail < 1:
         raise UserError(f"one_cycle: tail is {tail!r}: it must lie between 0 and 1.")
+    for name, value in (("lr", lr), ("start_div", start_div), ("final_div", final_div)):
+        if not _is_number(value) or value <= 0:
+            raise UserError(f"one_cycle: {name} is {value!r}: it must be a number above 0.")
     low, high, half = lr / start_div, lr, epochs * (1 - tail) / 2
-    relaxed, tight = momentum
+    relaxed, tight = momentum if isinstance(momentum, tuple) else (momentum, momentum)
     settings["optimizer"] = optimizer
     swing = {"lr_decay": "linear", "momentum_decay": "linear", **settings}
     return [

@@ -168,6 +168,8 @@ def evaluate(
     The last batch is filled up to one shape, and what fills it is masked out.
     """
     count = len(split.labels)
+    if batch_size < 1 or count < 1:
+        raise UserError(f"There is nothing to evaluate in {count} examples by {batch_size}.")
     batch_size = min(batch_size, count)
     mean, logits = metrics.Mean(), []
     for start in range(0, count, batch_size):

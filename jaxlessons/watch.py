@@ -20,8 +20,8 @@ class NonFiniteError(UserError):
     def __init__(self, what: str, step: int) -> None:
         self.step = step
         super().__init__(
-            f"The {what} became NaN or infinite at step {step}: try a lower --lr (a tenth), or "
-            "clip the gradient (--clip-norm 1); the last good checkpoint is kept."
+            f"The {what} became NaN or infinite at step {step}: try a lower rate (--lr, a tenth "
+            "of it), or clip the gradient (--clip-norm 1)."
         )
 
 

@@ -33,7 +33,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
 def outputs(logits: jax.Array, features: Features, return_features: bool) -> Any:
     """What a network returns: float32 logits, with the features beside them when asked."""
     logits = logits.astype(jnp.float32)
-    return (logits, features) if return_features else logits
+    return (logits, features | {"out": logits}) if return_features else logits
 
 
 class BnLayer(nn.Module):

@@ -10,8 +10,8 @@ import pytest
 from experiments import cifar_cnn
 from jaxlessons import checkpoint, plotting
 from jaxlessons.data import cifar10
-from jaxlessons.errors import UserError
 
+LOAD = cifar10.load  # the tests' run() puts small images in its place
 SIMPLE = "cifar_cnn --model simple --epochs 2 --batch-size 32 --validation 40"
 
 
@@ -41,6 +41,15 @@ SIMPLE = "cifar_cnn --model simple --epochs 2 --batch-size 32 --validation 40"
             "cifar_cnn --batch-size 32 --name ../x",
             "error: --name is '../x': it must be a plain folder name.",
         ),
+        ("cifar_cnn --batch-size 32 --name a[1]", "can't hold checkpoints, because of the [ ]"),
+        (
+            "cifar_cnn --augment flip flip",
+            "--augment names flip flip: each can be there once",
+        ),
+        ("cifar_cnn --resume=1", "Unrecognized options: 1"),
+        ("cifar_cnn --resume --runs-dir", "no run to resume in runs/cifar_cnn"),
+        ("cifar_cnn --resume --name /abs", "error: --name is '/abs': it must be a plain folder"),
+        ("cifar_cnn --resume --name *", "no run to resume in runs/cifar_cnn/*"),
         ("cifar_cnn --resume", "error: There is no run to resume in runs/cifar_cnn"),
         ("cifar_cnn --resume --name none", "no run to resume in runs/cifar_cnn/none"),
     ],
@@ -56,12 +65,14 @@ def test_a_sentence_and_a_code(run, command, sentence):
 
 
 def test_a_bad_data_folder_is_refused_without_falling_back(run, monkeypatch, tmp_path):
-    monkeypatch.undo()
+    monkeypatch.setattr(cifar10, "load", LOAD)
     folder = tmp_path / "other"
     folder.mkdir()
     (folder / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"other.* holds holiday\.jpg where CIFAR-10 was expected"):
-        cifar10.load(folder)
+    result = run(f"{SIMPLE} --data-dir {folder}")
+    assert result.code == 1
+    assert f"error: {folder}, given as data_dir, holds holiday.jpg where CIFAR-10" in result.err
+    assert not result.folder.exists()
 
 
 def test_a_name_that_is_taken_is_refused_and_the_run_stays(run):
@@ -75,9 +86,9 @@ def test_a_name_that_is_taken_is_refused_and_the_run_stays(run):
 
 def test_resume_with_other_settings_is_refused_by_flag(run):
     run(f"{SIMPLE} --name mine", interrupt_at=2)
-    result = run("cifar_cnn --resume --name mine --lr 0.5")
+    result = run("cifar_cnn --resume --name mine --batch-size 16")
     assert result.code == 1
-    assert "was begun with --lr 0.02, and --resume goes on with the same" in result.err
+    assert "was begun with --batch-size 32, and --resume goes on with the same" in result.err
 
 
 def test_resume_on_other_data_is_refused(run, monkeypatch, small_images):
@@ -117,9 +128,21 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(run, monkeyp
     monkeypatch.setitem(cifar_cnn.LESSONS, "simple", lessons["simple"])
     result = run(f"{SIMPLE} --preset lesson --name mine --lr 1e30")
     assert result.code == 1
-    assert "became NaN or infinite at step 7: try a lower --lr" in result.err
+    assert "became NaN or infinite at step 7: try a lower rate (--lr" in result.err
+    assert "That of step 5 is kept: go on by" in result.err
     assert checkpoint.all_steps(result.folder / "mine" / "checkpoints") == [5]
     assert "Traceback" not in result.err
+    resumed = run("cifar_cnn --resume --name mine --lr 0.01")
+    assert resumed.code == 0, resumed.err
+
+
+def test_nan_before_the_first_checkpoint_says_that_there_is_none_and_resume_starts_anew(run):
+    result = run(f"{SIMPLE} --name mine --lr 1e30")
+    assert result.code == 1
+    assert "No checkpoint is before it: go on by python -m experiments.cifar_cnn" in result.err
+    resumed = run("cifar_cnn --resume --name mine --lr 0.01")
+    assert resumed.code == 0, resumed.err
+    assert checkpoint.latest_step(result.folder / "mine" / "checkpoints") == 10
 
 
 def test_a_full_disk_stops_with_a_sentence(run, monkeypatch):
@@ -136,7 +159,7 @@ def test_a_disk_that_fills_under_a_figure_stops_with_a_sentence_too(run, monkeyp
     monkeypatch.setattr(plotting, "save_figure", full)
     result = run(f"{SIMPLE} --name mine", draw=True)
     assert result.code == 1
-    assert "curves.png can't be written (No space left on device)" in result.err
+    assert "curves.png can't be used (No space left on device)" in result.err
     assert checkpoint.all_steps(result.folder / "mine" / "checkpoints") == [5, 10]
 
 

@@ -10,6 +10,10 @@ from jaxlessons import checkpoint
 SIMPLE = "cifar_cnn --model simple --epochs 3 --batch-size 32 --validation 40"
 
 
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def test_a_run_leaves_its_whole_folder_and_the_figures_agree(run):
     result = run(SIMPLE, draw=True)
     assert result.code == 0, result.err
@@ -26,7 +30,7 @@ def test_a_run_leaves_its_whole_folder_and_the_figures_agree(run):
     for picture in folder.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
     final = json.loads((folder / "result.json").read_text())
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = read(folder / "metrics.jsonl")
     assert [(r["epoch"], r["step"]) for r in records] == [(1, 5), (2, 10), (3, 15)]
     assert {r["data"] for r in records} == {final["data"]} == {"small"}
     assert final["parameters"] == 123_330
@@ -41,15 +45,17 @@ def test_a_run_leaves_its_whole_folder_and_the_figures_agree(run):
 
 def test_what_learns_gets_better(run):
     run("cifar_cnn --model simple --epochs 20 --batch-size 16 --validation 0 --augment --name x")
-    lines = (run("cifar_cnn --summary").folder / "x" / "metrics.jsonl").read_text().splitlines()
-    first, last = json.loads(lines[0]), json.loads(lines[-1])
+    first, *_, last = read(run("cifar_cnn --summary").folder / "x" / "metrics.jsonl")
     assert first["train_loss"] > 2
     assert last["train_loss"] < 1
 
 
-@pytest.mark.parametrize("interrupt_at", [5, 8], ids=["an epoch's end", "the middle of one"])
+# A step's sums are read one step late, so the stop comes after the next.
+@pytest.mark.parametrize(
+    ("interrupt_at", "stops_at"), [(5, 5), (8, 9)], ids=["an epoch's end", "the middle of one"]
+)
 def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(
-    run, parameters, interrupt_at
+    run, parameters, interrupt_at, stops_at
 ):
     whole = run(f"{SIMPLE} --name whole")
     stopped = run(f"{SIMPLE} --name stopped", interrupt_at=interrupt_at)
@@ -68,8 +74,30 @@ def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(
         for name in ("whole", "stopped")
     ]
     assert results[0]["test_loss"] == results[1]["test_loss"]
-    records = (resumed.folder / "stopped" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in records] == [5, 10, 15]
+    assert results[0]["command"] == results[1]["command"].replace("stopped", "whole")
+    whole, stopped = (read(whole.folder / name / "metrics.jsonl") for name in ("whole", "stopped"))
+    assert [r["step"] for r in stopped] == sorted({5, 10, 15, stops_at})
+    # What was trained before and after the stop adds up to the unbroken run's epoch.
+    parts = [r for r in stopped if 5 < r["step"] <= 10]
+    steps = np.diff([5, *(r["step"] for r in parts)])
+    mean = np.average([r["train_loss"] for r in parts], weights=steps)
+    assert mean == pytest.approx(whole[1]["train_loss"], rel=1e-6)
+    assert "is finished: test accuracy" in run("cifar_cnn --resume --name stopped").out
+
+
+def test_a_line_that_was_cut_short_does_not_keep_a_run_from_resuming(run):
+    folder = run(f"{SIMPLE} --name mine", interrupt_at=8).folder / "mine"
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 1.')
+    result = run("cifar_cnn --resume --name mine")
+    assert result.code == 0, result.err
+
+
+def test_ctrl_c_at_the_last_step_stops_before_the_test_images_are_looked_at(run):
+    stopped = run(f"{SIMPLE} --name mine", interrupt_at=15)
+    assert stopped.code == 130
+    assert "Stopped at step 15 of 15" in stopped.err
+    assert "test accuracy" in run("cifar_cnn --resume --name mine").out
 
 
 def test_resume_without_a_name_takes_the_last_run(run):
@@ -95,8 +123,7 @@ def test_a_second_run_gets_a_folder_of_its_own(run):
 def test_the_other_settings_train_too(run, settings):
     result = run(f"{SIMPLE} {settings} --name x")
     assert result.code == 0, result.err
-    records = (result.folder / "x" / "metrics.jsonl").read_text().splitlines()
-    losses = [json.loads(line)["train_loss"] for line in records]
+    losses = [record["train_loss"] for record in read(result.folder / "x" / "metrics.jsonl")]
     assert losses[-1] < losses[0]
 
 

@@ -81,7 +81,7 @@ def test_one_cycle_rises_to_lr_and_falls_to_almost_nothing():
     found, _ = rates(cifar_resnet, config)
     assert found[0] == np.float32(config.lr / 5)
     assert found.max() == np.float32(config.lr)
-    assert np.argmax(found) == 0.45 * 400
+    assert np.argmax(found) == 0.45 * 300
     assert found[-1] < config.lr / 100
 
 

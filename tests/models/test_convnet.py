@@ -14,7 +14,7 @@ from jaxlessons.models.convnet import (
     SimpleNet,
     global_max_pool,
 )
-from jaxlessons.models.resnet import Resnet, Resnet2
+from jaxlessons.models.resnet import FastResnet, Resnet, Resnet2
 
 NETWORKS = (SimpleNet, ConvNet, ConvNet2, ConvBnNet, ConvBnNet2, Resnet, Resnet2)
 SMALL = (4, 6, 8)
@@ -32,6 +32,7 @@ SMALL = (4, 6, 8)
         (Resnet(), 769_170),
         (Resnet2(), 1_966_234),
         (Resnet(batch_norm=BatchNormByHand), 769_170),
+        (FastResnet(), 1_166_506),
         (ConvBnNet(norm="before"), 155_970),
         # One bias a channel instead of scale and bias, behind the stem.
         (ConvBnNet(norm="none"), 155_970 - 300),
@@ -42,20 +43,26 @@ def test_the_networks_have_the_lessons_parameter_counts(network, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == count
 
 
-def stages(*names):
-    return ["stem", *(f"stage{i}_{name}" for i in range(1, 5) for name in names), "pool"]
+def stages(*names, count=4):
+    return [
+        "stem",
+        *(f"stage{i}_{name}" for i in range(1, count + 1) for name in names),
+        "pool",
+        "out",
+    ]
 
 
 @pytest.mark.parametrize(
     ("kind", "names", "sides"),
     [
-        (SimpleNet, ["hidden1"], []),
-        (ConvNet, ["conv1", "conv2", "conv3", "pool"], [15, 7, 3]),
-        (ConvNet2, ["conv1", "conv2", "conv3", "pool"], [16, 8, 4]),
+        (SimpleNet, ["hidden1", "out"], []),
+        (ConvNet, ["conv1", "conv2", "conv3", "pool", "out"], [15, 7, 3]),
+        (ConvNet2, ["conv1", "conv2", "conv3", "pool", "out"], [16, 8, 4]),
         (ConvBnNet, stages("down"), [32, 16, 8, 4, 2]),
         (ConvBnNet2, stages("down", "same"), [32, *np.repeat([16, 8, 4, 2], 2)]),
         (Resnet, stages("down", "res1", "res2"), [32, *np.repeat([16, 8, 4, 2], 3)]),
         (Resnet2, stages("down", "res1", "res2"), [32, *np.repeat([16, 8, 4, 2], 3)]),
+        (FastResnet, stages("down", "res1", count=3), [16, *np.repeat([8, 4, 2], 2)]),
     ],
 )
 def test_features_have_their_names_in_order_and_the_lessons_sizes(kind, names, sides):
@@ -185,6 +192,7 @@ def test_bfloat16_computes_in_it_and_keeps_parameters_and_logits_in_float32(
 
     exact, logits, features = forward(variables, formula_images)
     assert logits.dtype == jnp.float32
+    np.testing.assert_array_equal(features.pop("out"), logits)
     assert {feature.dtype for feature in features.values()} == {jnp.dtype(jnp.bfloat16)}
     error = np.linalg.norm(logits - exact) / np.linalg.norm(exact)
     assert 1e-5 < error < 0.03
