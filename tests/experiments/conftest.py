@@ -31,14 +31,14 @@ def run(monkeypatch, tmp_path, capsys, small_images):
     monkeypatch.setattr(cifar10, "load", lambda data_dir: small_images)
     monkeypatch.chdir(tmp_path)
 
-    def call(command, interrupt_at=None, draw=False):
+    def call(command, interrupt_at=None, draw=False, by=signal.SIGINT):
         experiment, *words = command.split()
         monkeypatch.setattr(sys, "argv", [experiment, *words])
         with monkeypatch.context() as patch:
             if not draw:
                 patch.setattr(Journal, "_figures", lambda *_: {})
             if interrupt_at is not None:
-                patch.setattr(Journal, "on_steps", _interrupting(interrupt_at))
+                patch.setattr(Journal, "on_steps", _interrupting(interrupt_at, by))
             code = 0
             try:
                 command_line.run(MAINS[experiment])
@@ -51,13 +51,13 @@ def run(monkeypatch, tmp_path, capsys, small_images):
     return call
 
 
-def _interrupting(at):
+def _interrupting(at, by):
     original = Journal.on_steps
 
     def on_steps(self, step, sums):
         original(self, step, sums)
         if step == at:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), by)
 
     return on_steps
 

@@ -1,6 +1,7 @@
 """The CIFAR experiments as their users run them, on a few small images."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -98,6 +99,12 @@ def test_ctrl_c_at_the_last_step_stops_before_the_test_images_are_looked_at(run)
     assert stopped.code == 130
     assert "Stopped at step 15 of 15" in stopped.err
     assert "test accuracy" in run("cifar_cnn --resume --name mine").out
+
+
+def test_a_terminated_run_is_saved_too(run):
+    stopped = run(f"{SIMPLE} --name mine", interrupt_at=8, by=signal.SIGTERM)
+    assert stopped.code == 128 + signal.SIGTERM
+    assert checkpoint.latest_step(stopped.folder / "mine" / "checkpoints") == 9
 
 
 def test_resume_without_a_name_takes_the_last_run(run):

@@ -1,0 +1,73 @@
+"""Figures show the numbers that they were given."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+
+from jaxlessons import plotting
+
+RECORDS = [
+    {"epoch": 1.0, "train_loss": 2.0, "validation_loss": 1.8, "train_accuracy": 0.2},
+    {"epoch": 2.0, "train_loss": 1.0, "train_accuracy": 0.6, "validation_accuracy": None},
+]
+
+
+def points(line):
+    return [(float(x), float(y)) for x, y in line.get_xydata()]
+
+
+def test_curves_are_the_records_and_leave_out_what_they_lack():
+    rates = np.array([0.1, 0.2, 0.3, 0.4])
+    figure = plotting.plot_curves(RECORDS, rates, per_epoch=2, title="a run")
+    loss, accuracy, rate = figure.axes
+    assert [line.get_label() for line in loss.lines] == ["train", "validation"]
+    assert points(loss.lines[0]) == [(1, 2), (2, 1)]
+    assert points(loss.lines[1]) == [(1, 1.8)]
+    assert [points(line) for line in accuracy.lines] == [[(1, 0.2), (2, 0.6)]]
+    assert points(rate.lines[0]) == list(zip([0, 0.5, 1, 1.5], rates, strict=True))
+    assert figure.get_suptitle() == "a run"
+
+
+def test_predictions_name_both_classes_and_colour_the_wrong_ones():
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    images[1] = 200
+    probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.25, 0.75]])
+    labels = np.array([0, 1, 1])
+    figure = plotting.plot_predictions(
+        images, labels, probabilities, ("cat", "dog"), "x", columns=2
+    )
+    titles = [axes.title for axes in figure.axes]
+    assert [title.get_text() for title in titles] == [
+        "true: cat\ncat 90%",
+        "true: dog\ncat 70%",
+        "true: dog\ndog 75%",
+        "",
+    ]
+    colours = [to_rgba(title.get_color()) for title in titles[:3]]
+    assert colours[0] == colours[2] != colours[1]
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), images[1])
+
+
+def test_a_confusion_matrix_shows_counts_and_the_share_of_each_row():
+    matrix = np.array([[3, 1], [0, 0]])
+    axes = plotting.plot_confusion(matrix, ("cat", "dog"), "x").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "0"]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 0]])
+    assert axes.get_ylabel() == "true class"
+
+
+def test_a_figure_that_can_not_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "curves.png"
+    figure = plotting.plot_curves(RECORDS, np.ones(2), 1, "x")
+    plotting.save_figure(figure, path)
+    before = path.read_bytes()
+
+    def half(file, **settings):
+        file.write_bytes(b"half")
+        raise OSError("disk")
+
+    monkeypatch.setattr(figure, "savefig", half)
+    with pytest.raises(OSError, match="disk"):
+        plotting.save_figure(figure, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
