@@ -9,6 +9,7 @@ A run is recorded as it stands in its result.json, but for where on the machine 
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 import sys
 from collections.abc import Iterable
@@ -55,10 +56,11 @@ def record(run: Path) -> Path:
 
 def table(results: Iterable[dict[str, Any]]) -> str:
     """One row for all seeds of a network, preset and device: mean and standard deviation."""
-    groups: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[int, float, str, str], list[dict[str, Any]]] = {}
     for result in results:
-        rung = list(LADDER).index(result["config"]["model"])
-        key = (rung, result["config"]["preset"], result["device"])
+        config = result["config"]
+        rung = list(LADDER).index(config["model"])
+        key = (rung, config["epochs"], config["preset"], result["device"])
         groups.setdefault(key, []).append(result)
     lines = [HEAD, "|---|---|---|---|---|---|---|---|"]
     return "\n".join(lines + [_row(groups[key]) for key in sorted(groups)])
@@ -73,10 +75,6 @@ def _row(runs: list[dict[str, Any]]) -> str:
     if len(runs) > 1:
         ours += f" ± {statistics.stdev(accuracies):.1f}"
     minutes = statistics.mean(run["train_seconds"] for run in runs) / 60
-    command = (
-        f"`python -m experiments.{first['experiment']} --model {config['model']} "
-        f"--preset {config['preset']} --validation {config['validation']}`"
-    )
     cells = (
         f"{network}, {config['epochs']:g} epochs",
         f"{first['parameters']:,}",
@@ -85,9 +83,15 @@ def _row(runs: list[dict[str, Any]]) -> str:
         f"{len(runs)}",
         first["device"],
         f"{minutes:.1f} min",
-        command,
+        f"`{_without(first['command'], '--name', '--seed')}`",
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _without(command: str, *flags: str) -> str:
+    """A command line without the flags and their values."""
+    words = iter(shlex.split(command))
+    return shlex.join([word for word in words if word not in flags or not next(words)])
 
 
 def recorded() -> list[dict[str, Any]]:
