@@ -38,7 +38,7 @@ def test_a_linear_model_stays_below_60_percent():
 def test_offline_the_job_says_so_and_its_resnet_passes_95_percent(
     offline, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("sys.argv", ["cifar_resnet", "--epochs", "2", "--name", "x"])
+    monkeypatch.setattr("sys.argv", ["cifar_resnet", "--name", "x"])
     command_line.run(cifar_resnet.main)
     output = capsys.readouterr()
     assert "Data: shapes (made by a formula, since no data folder was given and " in output.out
