@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +15,10 @@ import tyro
 
 from experiments.run_directory import RunDirectory
 from jaxlessons.errors import UserError
+from jaxlessons.files import DISK_ERRORS
 
 C = TypeVar("C")
 INTERRUPTED = 128 + signal.SIGINT
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 # What may differ when a run is resumed: where things are, and what a loss that became NaN asks for.
 FREE_ON_RESUME = {"data_dir", "runs_dir", "name", "resume", "keep", "summary", "lr", "clip_norm"}

@@ -45,7 +45,7 @@ class Journal:
         self.experiment, self.run, self.images, self.splits = experiment, run, images, splits
         self.eval_step, self.per_epoch, self.keep = eval_step, per_epoch, keep
         self.total_steps = total_steps
-        self.lr_at = jax.jit(schedules.lr_schedule(phases, per_epoch))
+        self.rates = np.asarray(schedules.lr_schedule(phases, per_epoch)(np.arange(total_steps)))
         self.best = "accuracy" if splits.validation is not None else None
         self.epoch_began = time.perf_counter()
         self.seconds_to_first_step: float | None = None
@@ -70,7 +70,7 @@ class Journal:
         mean.update(sums)
         shown = {name: f"{value:.3f}" for name, value in mean.result().items()}
         epoch = f"{step / self.per_epoch:.1f}/{self.total_steps / self.per_epoch:.3g}"
-        lr = f"{float(self.lr_at(step - 1)):.1e}"
+        lr = f"{self.rates[step - 1]:.1e}"
         self.bar.set_postfix(epoch=epoch, lr=lr, **shown, refresh=False)
         self.bar.update(step - self.bar.n)
 
@@ -96,7 +96,7 @@ class Journal:
             "epoch": step / self.per_epoch,
             "step": step,
             **{f"train_{name}": value for name, value in means.items()},
-            "lr": float(self.lr_at(step - 1)),
+            "lr": float(self.rates[step - 1]),
             "seconds": round(time.perf_counter() - self.epoch_began, 2),
             "data": self.images.name,
         }
@@ -166,9 +166,8 @@ class Journal:
         )
         title = f"{title}, test accuracy {accuracy:.1%}"
         classes, shown = self.images.classes, slice(0, SHOWN)
-        rates = np.asarray(self.lr_at(np.arange(self.total_steps)))
         return {
-            "curves.png": plotting.plot_curves(records, rates, self.per_epoch, title),
+            "curves.png": plotting.plot_curves(records, self.rates, self.per_epoch, title),
             "predictions.png": plotting.plot_predictions(
                 images[shown], labels[shown], probabilities[shown], classes, title
             ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import zlib
@@ -16,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from jaxlessons.errors import UserError
-from jaxlessons.files import replacing
+from jaxlessons.files import DISK_ERRORS, replacing
 
 Mode = Literal["max", "min"]
 CHECKSUMS = "checksums.json"
@@ -218,8 +217,7 @@ def _check_space(directory: Path, state: Any) -> None:
 
 def _is_disk_error(error: BaseException) -> bool:
     """Whether it says that the disk is full or can't be written, however deep it is wrapped."""
-    codes = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-    if isinstance(error, OSError) and error.errno in codes:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return True
     if "No space left" in str(error) or "Disk quota" in str(error):
         return True

@@ -33,14 +33,6 @@ def cache(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def arrays():
-    random = np.random.RandomState(0)
-    images = random.randint(0, 256, (6 * COUNT, 32, 32, 3)).astype(np.uint8)
-    labels = random.randint(0, 10, 6 * COUNT).astype(np.int32)
-    return Arrays(images[:-COUNT], labels[:-COUNT], images[-COUNT:], labels[-COUNT:])
-
-
-@pytest.fixture
 def data(arrays, tmp_path):
     """A folder that holds cifar-10-batches-bin/."""
     folder = tmp_path / "data" / "cifar-10-batches-bin"

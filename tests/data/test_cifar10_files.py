@@ -23,14 +23,6 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(cifar10_files, "RECORDS", COUNT)
 
 
-@pytest.fixture
-def arrays():
-    random = np.random.RandomState(0)
-    images = random.randint(0, 256, (6 * COUNT, 32, 32, 3)).astype(np.uint8)
-    labels = random.randint(0, 10, 6 * COUNT).astype(np.int32)
-    return Arrays(images[:-COUNT], labels[:-COUNT], images[-COUNT:], labels[-COUNT:])
-
-
 def batches(arrays):
     images = np.concatenate([arrays.train_images, arrays.test_images])
     labels = np.concatenate([arrays.train_labels, arrays.test_labels])
