@@ -30,6 +30,14 @@ CASES = {
     "adam, coupled decay": [Phase(**FLAT, optimizer="adam", weight_decay=0.3, decoupled=False)],
     "adam, decoupled decay": [Phase(**FLAT, optimizer="adam", weight_decay=0.3)],
     "adamw": [Phase(**FLAT, optimizer="adamw", weight_decay=0.3)],
+    "rmsprop": [Phase(**FLAT, optimizer="rmsprop")],
+    "rmsprop, alpha and no momentum": [Phase(**FLAT, optimizer="rmsprop", momentum=0, beta2=0.8)],
+    "rmsprop, coupled decay": [
+        Phase(**FLAT, optimizer="rmsprop", momentum=0.5, weight_decay=0.3, decoupled=False)
+    ],
+    "rmsprop, decoupled decay": [
+        Phase(**FLAT, optimizer="rmsprop", momentum=0.5, weight_decay=0.3)
+    ],
     "sgd, two phases": [Phase(3, (0.1, 0.04), **TWO_PHASES), Phase(3, 0.04, momentum=0.6)],
     "adam, two phases": [
         Phase(3, (0.1, 0.04), **TWO_PHASES, optimizer="adam"),
@@ -136,12 +144,101 @@ def test_clipping_scales_the_gradient_before_the_coupled_decay(size, kept):
     np.testing.assert_allclose(updates["b"], [1.0, -0.8 * size * kept], rtol=1e-6)
 
 
+def by_hand(rule, lrs, decay=0.0):
+    """The weights after each step, in float64; rule: (step, grad, weights) -> direction."""
+    inputs, targets, start = sines((5, 3), 0.1), 3 * sines((5, 2), 0.5), sines((3, 2), 0.9)
+    weights, result = start.astype(np.float64), []
+    for step, lr in enumerate(lrs):
+        grad = inputs.T @ (inputs @ weights - targets)
+        weights = weights - lr * (rule(step, grad, weights) + decay * weights)
+        result.append(weights.ravel())
+    return np.array(result)
+
+
+def test_lion_follows_its_paper():
+    # Chen et al., Symbolic discovery of optimization algorithms (2023), algorithm 2.
+    momentum = np.zeros((3, 2))
+
+    def rule(step, grad, weights):
+        nonlocal momentum
+        sign = np.sign(0.8 * momentum + 0.2 * grad)
+        momentum = 0.95 * momentum + 0.05 * grad
+        return sign
+
+    phase = Phase(**FLAT, optimizer="lion", momentum=0.8, beta2=0.95, weight_decay=0.2)
+    expected = by_hand(rule, [0.05] * STEPS, decay=0.2)
+    np.testing.assert_allclose(path([phase]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_lamb_follows_its_paper():
+    # You et al., Large batch optimization for deep learning (2019): the decay is inside the ratio.
+    first, second = np.zeros((3, 2)), np.zeros((3, 2))
+
+    def rule(step, grad, weights):
+        nonlocal first, second
+        first, second = 0.7 * first + 0.3 * grad, 0.9 * second + 0.1 * grad**2
+        unbiased = first / (1 - 0.7 ** (step + 1)), second / (1 - 0.9 ** (step + 1))
+        direction = unbiased[0] / (np.sqrt(unbiased[1]) + 1e-6) + 0.3 * weights
+        return direction * np.linalg.norm(weights) / np.linalg.norm(direction)
+
+    phase = Phase(**FLAT, optimizer="lamb", momentum=0.7, beta2=0.9, weight_decay=0.3)
+    expected = by_hand(rule, [0.05] * STEPS)
+    np.testing.assert_allclose(path([phase]), expected, rtol=1e-4, atol=1e-5)
+
+
+def optax_path(optimizer):
+    """The weights after each step of a plain optax optimizer on the same problem."""
+    inputs, targets, start = sines((5, 3), 0.1), 3 * sines((5, 2), 0.5), sines((3, 2), 0.9)
+    params = {"w": jnp.asarray(start)}
+    state, weights = optimizer.init(params), []
+    for _ in range(STEPS):
+        grads = jax.grad(lambda p: 0.5 * jnp.sum((inputs @ p["w"] - targets) ** 2))(params)
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        weights.append(np.ravel(params["w"]))
+    return np.array(weights)
+
+
+@pytest.mark.parametrize(
+    ("phase", "optimizer"),
+    [
+        ({"optimizer": optax.radam, "beta2": 0.9}, optax.radam(0.05, b1=0.9, b2=0.9)),
+        ({"optimizer": optax.yogi, "momentum": 0.5}, optax.yogi(0.05, b1=0.5)),
+        ({"optimizer": optax.adabelief}, optax.adabelief(0.05)),
+        ({"optimizer": optax.adamax}, optax.adamax(0.05)),
+        ({"optimizer": optax.adagrad}, optax.adagrad(0.05)),
+        ({"optimizer": optax.sm3, "momentum": 0.3}, optax.sm3(0.05, momentum=0.3)),
+        ({"optimizer": optax.nadamw, "weight_decay": 0.3}, optax.nadamw(0.05, weight_decay=0.3)),
+        # Without a decay in the phase, there is none, whatever the factory's own default.
+        ({"optimizer": optax.lars, "momentum": 0.8}, optax.lars(0.05, momentum=0.8)),
+        ({"optimizer": optax.adamw}, optax.adamw(0.05, weight_decay=0)),
+    ],
+)
+def test_any_optax_factory_is_an_optimizer(phase, optimizer):
+    found = path([Phase(**(FLAT | phase))])
+    np.testing.assert_allclose(found, optax_path(optimizer), rtol=1e-4, atol=1e-5)
+
+
+def test_a_factory_without_weight_decay_gets_that_of_its_phase():
+    phase = Phase(1, 0.1, optimizer=optax.sign_sgd, weight_decay=0.5)
+    np.testing.assert_allclose(steps_on([phase], [3.0], start=2.0), [-0.1 * (1 + 1)], rtol=1e-6)
+    phase = Phase(1, 0.1, optimizer=optax.sign_sgd, weight_decay=0.5, decoupled=False)
+    np.testing.assert_allclose(steps_on([phase], [-0.9], start=2.0), [-0.1], rtol=1e-6)
+
+
+def test_a_frozen_phase_leaves_the_parameters_and_the_state_alone():
+    phases = [Phase(1, 1.0, momentum=0.5), Phase(2, 0), Phase(1, 1.0, momentum=0.5)]
+    expected = [-1, 0, 0, -1.5]
+    np.testing.assert_allclose(steps_on(phases, np.ones(4), start=7.0), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
-            lambda: phased_optimizer([Phase(1, 0.1, optimizer="rmsprop")], 1),
-            "Phase.optimizer is 'rmsprop': it must be one of sgd, nesterov, adam, adamw.",
+            lambda: phased_optimizer([Phase(1, 0.1, optimizer="adagrad")], 1),
+            "Phase.optimizer is 'adagrad': it must be one of sgd, nesterov, adam, adamw, rmsprop, "
+            "lamb, lion, or an optax factory.",
         ),
         (
             lambda: phased_optimizer(
@@ -156,6 +253,14 @@ def test_clipping_scales_the_gradient_before_the_coupled_decay(size, kept):
         (
             lambda: phased_optimizer([Phase(1, 0.1)], 1, clip_norm=float("nan")),
             "clip_norm is nan: it must be above 0",
+        ),
+        (
+            lambda: phased_optimizer([Phase(1, 0.1, beta2=0.9)], 1),
+            "Phase.beta2 is 0.9: sgd has none, leave it out.",
+        ),
+        (
+            lambda: phased_optimizer([Phase(1, 0.1, optimizer=optax.clip)], 1),
+            "Phase.optimizer is clip: an optax factory must take learning_rate, as optax.radam",
         ),
         (lambda: phased_optimizer([], 1), "The list of phases is empty"),
         (lambda: phased_optimizer([Phase(1, 0.1)], 0), "steps_per_epoch is 0"),

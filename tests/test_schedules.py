@@ -11,9 +11,8 @@ from jaxlessons.schedules import (
     Phase,
     lr_schedule,
     momentum_schedule,
-    one_cycle,
     phase_index,
-    sgdr,
+    phase_steps,
     total_steps,
 )
 
@@ -127,6 +126,15 @@ def test_square_root_decay_is_a_number_at_every_step():
     assert values[-1] == 0
 
 
+def test_each_phase_can_have_its_own_steps_per_epoch():
+    phases = [Phase(2, (0.8, 0.2), "linear"), Phase(0.5, 0.1), Phase(1, (0.4, 0.0), "linear")]
+    assert phase_steps(phases, [3, 8, 2]) == [6, 4, 2]
+    assert total_steps(phases, np.array([3, 8, 2])) == 12
+    values = jax.jit(lr_schedule(phases, (3, 8, 2)))(np.arange(13))
+    expected = [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.1, 0.1, 0.1, 0.1, 0.4, 0.2, 0]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
 def test_one_value_with_a_decay_ends_at_zero():
     schedule = jax.jit(lr_schedule([Phase(1, 0.4, "linear")], 4))
     np.testing.assert_allclose(schedule(np.arange(6)), [0.4, 0.3, 0.2, 0.1, 0, 0], atol=1e-7)
@@ -137,30 +145,6 @@ def test_lists_mean_the_same_as_tuples():
     as_list = jax.jit(lr_schedule([Phase(1, [0.4, 0.1], ["polynomial", 2])], 8))(steps)
     as_tuple = jax.jit(lr_schedule([Phase(1, (0.4, 0.1), ("polynomial", 2))], 8))(steps)
     np.testing.assert_array_equal(as_list, as_tuple)
-
-
-def test_sgdr_restarts_after_growing_cycles_and_warms_up():
-    phases = sgdr(0.2, 3, cycle_length=1, cycle_mult=2, weight_decay=0.01)
-    assert [p.steps(100) for p in phases] == [5, 95, 200, 400]
-    assert total_steps(phases, 100) == 700
-    assert {(p.optimizer, p.weight_decay) for p in phases} == {("adam", 0.01)}
-    values = np.asarray(jax.jit(lr_schedule(phases, 100))(np.arange(701)))
-    np.testing.assert_array_equal(values[:5], np.float32(0.002))
-    for first, n in ((5, 95), (100, 200), (300, 400)):
-        expected = closed_form("cosine", 0.2, 0.0, np.arange(n), n)
-        np.testing.assert_allclose(values[first : first + n], expected, rtol=1e-5, atol=1e-7)
-    assert values[700] == 0
-
-
-def test_one_cycle_meets_its_ends():
-    phases = one_cycle(0.4, 10, start_div=8, final_div=100, tail=0.2, optimizer="nesterov")
-    assert [p.steps(10) for p in phases] == [40, 40, 20]
-    lr, momentum = (jax.jit(f(phases, 10)) for f in (lr_schedule, momentum_schedule))
-    where = np.array([0, 20, 40, 60, 80, 90, 100])
-    rates = [0.05, 0.225, 0.4, 0.225, 0.05, 0.027, 0.004]
-    np.testing.assert_allclose(lr(where), rates, rtol=1e-5)
-    np.testing.assert_allclose(momentum(where), [0.95, 0.9, 0.85, 0.9, 0.95, 0.95, 0.95], rtol=1e-6)
-    assert {p.optimizer for p in phases} == {"nesterov"}
 
 
 NAN, INF = float("nan"), float("inf")
@@ -203,6 +187,12 @@ NAN, INF = float("nan"), float("inf")
         ({"weight_decay": -1}, "Phase.weight_decay is -1: it must be 0 or more."),
         ({"weight_decay": NAN}, "Phase.weight_decay is nan"),
         ({"beta2": 1.0}, "Phase.beta2 is 1.0: it must be in [0, 1), or None."),
+        ({"optimizer": 3}, "Phase.optimizer is 3: it must be a name or an optax factory."),
+        ({"decoupled": "no"}, "Phase.decoupled is 'no': it must be True or False."),
+        ({"batch_size": 0}, "Phase.batch_size is 0: it must be 1 or more, or None."),
+        ({"batch_size": 2.0}, "Phase.batch_size is 2.0"),
+        ({"image_size": -8}, "Phase.image_size is -8: it must be 1 or more, or None."),
+        ({"image_size": True}, "Phase.image_size is True"),
     ],
 )
 def test_a_phase_without_meaning_is_refused(fields, message):
@@ -217,13 +207,20 @@ def test_a_phase_without_meaning_is_refused(fields, message):
         (lambda: lr_schedule([], 5), "The list of phases is empty"),
         (lambda: momentum_schedule([Phase(1, 0.1)], 0), "steps_per_epoch is 0: it must be 1 or"),
         (lambda: total_steps([Phase(1, 0.1)], -3), "steps_per_epoch is -3"),
-        (lambda: sgdr(0.1, 0), "sgdr: cycles is 0: it must be a whole number from 1 up."),
-        (lambda: sgdr(0.1, 1.5), "sgdr: cycles is 1.5"),
-        (lambda: sgdr(0.1, True), "sgdr: cycles is True"),
-        (lambda: sgdr(0.1, 2, cycle_mult=0), "sgdr: cycle_mult is 0: it must be a number above 0"),
-        (lambda: sgdr(-0.1, 2), "Phase.lr is -0.001"),
-        (lambda: one_cycle(0.1, 5, tail=1.0), "one_cycle: tail is 1.0: it must lie between 0"),
-        (lambda: one_cycle(0.1, -5), "Phase.epochs is -2.25"),
+        (
+            lambda: lr_schedule(Phase(1, 0.1), 5),
+            "phases is a single Phase: put it into a list.",
+        ),
+        (
+            lambda: lr_schedule([Phase(1, 0.1), 0.1], 5),
+            "Number 1 in the list of phases is 0.1: it must be a Phase.",
+        ),
+        (lambda: total_steps([Phase(1, 0.1)], 2.5), "steps_per_epoch is 2.5: it must be 1 or"),
+        (
+            lambda: total_steps([Phase(1, 0.1)], [3, 4]),
+            "steps_per_epoch has 2 numbers for 1 phases: give one number, or one a phase.",
+        ),
+        (lambda: total_steps([Phase(1, 0.1)], [0]), "steps_per_epoch is 0"),
     ],
 )
 def test_a_schedule_without_meaning_is_refused(call, message):

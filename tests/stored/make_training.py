@@ -73,6 +73,9 @@ def optimizers() -> dict:
     def adam(kind=optim.Adam, **settings):
         return lambda weights: kind(weights, lr=1.0, **settings)
 
+    def rmsprop(**settings):
+        return lambda weights: optim.RMSprop(weights, lr=1.0, **settings)
+
     return {
         "plain sgd": path(sgd(0.0), flat),
         "sgd": path(sgd(0.9), flat),
@@ -86,6 +89,10 @@ def optimizers() -> dict:
         "adam, coupled decay": path(adam(weight_decay=0.3), flat),
         "adam, decoupled decay": path(adam(optim.AdamW, weight_decay=0.3), flat),
         "adamw": path(adam(optim.AdamW, weight_decay=0.3), flat),
+        "rmsprop": path(rmsprop(momentum=0.9), flat),
+        "rmsprop, alpha and no momentum": path(rmsprop(alpha=0.8), flat),
+        "rmsprop, coupled decay": path(rmsprop(momentum=0.5, weight_decay=0.3), flat),
+        "rmsprop, decoupled decay": path(rmsprop(momentum=0.5), flat, shrink=0.3),
         "sgd, two phases": path(sgd(0.9), lrs, momenta),
         "adam, two phases": path(adam(weight_decay=0.0), lrs, momenta),
     }
