@@ -19,6 +19,7 @@ import optax
 from flax import struct
 
 from jaxlessons import losses, metrics
+from jaxlessons.averaging import Average, Averager
 from jaxlessons.errors import UserError
 from jaxlessons.metrics import Sums
 from jaxlessons.watch import Watch, check_finite
@@ -34,7 +35,7 @@ class TrainState(struct.PyTreeNode):
 
     step: int32 scalar, the steps taken. params, batch_stats: the module's variables
     (batch_stats is {} without batch norm). opt_state: the optimizer's. key: a typed key that
-    stays the same throughout.
+    stays the same throughout. average: of the parameters, where training keeps one.
     """
 
     step: jax.Array
@@ -42,6 +43,7 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Any
     opt_state: Any
     key: jax.Array
+    average: Average | None = None
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -72,7 +74,11 @@ EvalStep = Callable[[Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Sum
 
 
 def create_state(
-    module: Any, optimizer: optax.GradientTransformation, key: jax.Array, inputs: jax.Array
+    module: Any,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    inputs: jax.Array,
+    averager: Averager | None = None,
 ) -> TrainState:
     """A fresh state for a Flax module; inputs: a batch (only its shape and type count)."""
 
@@ -85,6 +91,7 @@ def create_state(
             batch_stats=variables.get("batch_stats", {}),
             opt_state=optimizer.init(variables["params"]),
             key=train_key,
+            average=None if averager is None else averager.init(variables["params"]),
         )
 
     # XLA's CPU compiler takes four times as long to optimise these random numbers, 18 s for
@@ -100,11 +107,13 @@ def make_train_step(
     *,
     loss: Loss = losses.cross_entropy,
     augment: Augment | None = None,
+    averager: Averager | None = None,
 ) -> TrainStep:
     """One jitted step: gather the batch, augment, gradient, update. It donates the state.
 
     apply: a Flax module's, called with `train=True` and a "dropout" key. loss: (logits, labels)
-    -> one value an example; its mean is minimised. The sums returned are "loss" and "accuracy".
+    -> one value an example; its mean is minimised. averager: keeps `state.average`, which the
+    state must have been created with. The sums returned are "loss" and "accuracy".
     """
 
     def step(state: TrainState, split: Examples, place: Place) -> tuple[TrainState, Sums]:
@@ -130,9 +139,18 @@ def make_train_step(
 
         grads, (batch_stats, sums) = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params, done = optax.apply_updates(state.params, updates), state.step + 1
+        average = state.average
+        if averager is not None:
+            if average is None:
+                raise ValueError("averager: the state has no average, create it with one too.")
+            average = averager.update(average, params, done)
         state = state.replace(
-            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+            step=done,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            average=average,
         )
         return state, sums
 
@@ -219,6 +237,7 @@ def fit(
     on_epoch: Callable[[EpochEnd], None] = lambda end: None,
     should_stop: Callable[[], bool] = lambda: False,
     steps_per_call: int | None = None,
+    began: tuple[int, int] = (0, 0),
 ) -> TrainState:
     """Trains from `state` until `total_steps`, or until `should_stop()`, and returns the state.
 
@@ -226,6 +245,7 @@ def fit(
     of its steps stacked; `on_epoch` every epoch, the last one too when it is not whole.
     steps_per_call: how many steps one `lax.scan` holds; by default 50, and on a CPU one step
     a call without a scan, inside which XLA runs convolutions on one thread (nine times as slow).
+    began: the (step, epoch) at which training on this split, in this batch size, begins.
 
     Raises:
       NonFiniteError: when the loss or, at an epoch's end or a stop, the parameters are not
@@ -237,13 +257,14 @@ def fit(
     run = _make_call(train_step, per_call)
     step = int(state.step)
     while step < total_steps:
-        epoch = step // per_epoch
-        epoch_end = min((epoch + 1) * per_epoch, total_steps)
+        epoch, into = divmod(step - began[0], per_epoch)
+        epoch_start, epoch = step - into, epoch + began[1]
+        epoch_end = min(epoch_start + per_epoch, total_steps)
         order = epoch_order(state.key, epoch, len(split.labels))
         batches = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
         watch = Watch(on_steps)
-        for first, last in _calls(step, epoch * per_epoch, epoch_end, per_call):
-            rows = jnp.asarray(batches[first - epoch * per_epoch : last - epoch * per_epoch])
+        for first, last in _calls(step, epoch_start, epoch_end, per_call):
+            rows = jnp.asarray(batches[first - epoch_start : last - epoch_start])
             state, sums = run(state, split, Place(rows, jnp.int32(epoch)))
             watch.add(last, sums)
             step = last

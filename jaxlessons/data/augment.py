@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
@@ -98,3 +99,17 @@ def mixup(
     wide, image_ratio = images.astype(jnp.float32), ratio[:, :, None, None]
     mixed = image_ratio * wide + (1 - image_ratio) * wide[other]
     return mixed, ratio * onehot + (1 - ratio) * onehot[other]
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 images `[n, h, w, channel]` at `size` x `size`, bilinear, smoothed when it shrinks."""
+    batch = max(1, len(images) // 50)  # a float copy of all at once would be large
+
+    @jax.jit
+    def change(part: jax.Array) -> jax.Array:
+        shape = (len(part), size, size, part.shape[-1])
+        wide = jax.image.resize(part.astype(jnp.float32), shape, "linear", antialias=True)
+        return jnp.clip(jnp.round(wide), 0, 255).astype(jnp.uint8)
+
+    parts = [change(images[i : i + batch]) for i in range(0, len(images), batch)]
+    return np.concatenate([np.asarray(part) for part in parts])
