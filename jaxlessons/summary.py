@@ -65,7 +65,8 @@ def _own_parameters(params: Any, path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _flops(layer: nn.Module, own: dict[str, Any], shape: tuple[int, ...]) -> int:
-    if not isinstance(layer, (nn.Conv, nn.Dense)):
+    is_conv = "kernel" in own and own["kernel"].ndim == 4  # of whatever class it is
+    if not (is_conv or isinstance(layer, nn.Dense)):
         return 0
     places = 1
     for size in shape[1:-1]:
