@@ -1,0 +1,205 @@
+"""VGG16's convolutions out of a file: Keras h5 of any age, or a PyTorch state dict without pickle.
+
+Nothing here runs what a file holds: h5py, safetensors and numpy's npz (allow_pickle=False) read
+plain arrays, and every shape is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import h5py
+import numpy as np
+import safetensors
+
+from jaxlessons.errors import UserError
+from jaxlessons.models import vgg
+
+Layout = Literal["Keras", "PyTorch"]
+
+# An open file's arrays by their full names, each a function that reads it: the dense layers, which
+# nobody asks for, are most of some files.
+Stored = Mapping[str, Callable[[], np.ndarray]]
+
+# What reading a broken file raises differs with the format and from byte to byte.
+BROKEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    TypeError,
+    MemoryError,
+    zlib.error,
+    zipfile.BadZipFile,
+    safetensors.SafetensorError,
+)
+
+
+class Convolutions(NamedTuple):
+    """arrays: layer -> (kernel as stored, bias); layout: whose axes and channels they have."""
+
+    arrays: dict[str, tuple[np.ndarray, np.ndarray]]
+    layout: Layout
+
+
+def read_convolutions(path: Path) -> Convolutions:
+    """The 13 kernels and biases in `path` as float32, by VGG16's layer names.
+
+    Raises:
+      UserError: when the file is missing, broken, of an unknown format, lacks a layer, or has one
+        of another shape; it names the file and the layer.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: name one that holds VGG16's weights.")
+    with _broken_named(path), _open(path) as stored:
+        names, layout = _names(path, stored)
+        arrays = {}
+        for layer, shape in vgg.kernel_shapes().items():
+            if layout == "PyTorch":
+                shape = (shape[3], shape[2], *shape[:2])
+            kernel, bias = names[layer]
+            arrays[layer] = (
+                _check(path, stored[kernel](), shape, f"{layer}'s kernel ({kernel})"),
+                _check(path, stored[bias](), (vgg.LAYERS[layer],), f"{layer}'s bias ({bias})"),
+            )
+    return Convolutions(arrays, layout)
+
+
+@contextlib.contextmanager
+def _broken_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except BROKEN as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} can't be read as weights ({reason}): it is truncated, altered or of another "
+            "format; get it again."
+        ) from error
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Stored]:
+    suffix = path.suffix.lower()
+    if suffix in ((".h5", ".hdf5")):
+        with h5py.File(path, "r") as file:
+            yield _h5_arrays(file)
+    elif suffix == ".safetensors":
+        with safetensors.safe_open(path, "numpy") as file:
+            yield {name: partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118
+    elif suffix == ".npz":
+        # Opened here, since numpy leaves a file open that it can't make sense of.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            yield {name: partial(file.__getitem__, name) for name in file.files}
+    else:
+        raise UserError(
+            f"{path} is of no format that is read here: give VGG16's weights as Keras' .h5, or a "
+            "PyTorch state dict as .safetensors or .npz (a .pth is a pickle, which could run code)."
+        )
+
+
+def _h5_arrays(file: h5py.File) -> Stored:
+    found: dict[str, Callable[[], np.ndarray]] = {}
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = partial(item.__getitem__, ())
+
+    file.visititems(visit)
+    return found
+
+
+def _check(path: Path, array: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
+    if array.shape != shape:
+        raise UserError(
+            f"{path}: {what} has the shape {list(array.shape)} where VGG16's has {list(shape)}: "
+            "these are another network's weights."
+        )
+    if fault := _fault(array):
+        raise UserError(f"{path}: {what} holds {fault}: get the file again.")
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _fault(array: np.ndarray) -> str | None:
+    if array.dtype.kind != "f":
+        return f"{array.dtype} where floating-point numbers were expected"
+    return None if np.isfinite(array).all() else "values that are NaN or infinite"
+
+
+# torchvision's VGG16 is one sequence of convolutions, ReLUs and poolings: where each is in it.
+def _torch_indices() -> dict[str, int]:
+    indices, place = {}, 0
+    for name in vgg.LAYERS:
+        if "conv" in name:
+            indices[name] = place
+        place += 2 if "conv" in name else 1
+    return indices
+
+
+TORCH_INDICES = _torch_indices()
+# Keras 1 to 3: block1_conv1/block1_conv1_W_1:0, .../block1_conv1/kernel:0, .../vars/0
+KERAS_NAMED = re.compile(
+    r"(?:^|/)(?P<layer>block\d_conv\d)/(?:.*/)?(?:(?P=layer)_)?"
+    r"(?:(?P<kernel>W(?:_\d)?|kernel|vars/0)|b(?:_\d)?|bias|vars/1)(?::0)?$"
+)
+# Keras 3 where layers go by class: by block, or all thirteen in one list.
+KERAS_COUNTED = re.compile(
+    r"(?:^|^block(?P<block>\d)/)layers/conv2d(?:_(?P<place>\d+))?/vars/(?P<kind>[01])$"
+)
+TORCH = re.compile(r"(?:^|\.)(?:features\.)?(?P<place>\d+)\.(?P<kind>weight|bias)$")
+
+
+def _names(path: Path, stored: Stored) -> tuple[dict[str, tuple[str, str]], Layout]:
+    """layer -> the names that its kernel and its bias have in the file, and the file's layout."""
+    found: dict[tuple[str, bool], str] = {}
+    layout: Layout = "PyTorch" if any(map(TORCH.search, stored)) else "Keras"
+    for name in stored:
+        if key := _torch_key(name) if layout == "PyTorch" else _keras_key(name):
+            found.setdefault(key, name)
+    if not found:
+        some = ", ".join(sorted(stored)[:3]) or "nothing"
+        raise UserError(
+            f"{path} holds {some} where VGG16's weights were expected: block1_conv1/... (Keras) or "
+            "features.0.weight ... (PyTorch)."
+        )
+    names = {}
+    for layer in vgg.kernel_shapes():
+        for kind, is_kernel in (("kernel", True), ("bias", False)):
+            if (layer, is_kernel) not in found:
+                where = f", features.{TORCH_INDICES[layer]}" if layout == "PyTorch" else ""
+                raise UserError(
+                    f"{path} lacks the {kind} of {layer}{where}: it must hold all 13 convolutions "
+                    "of VGG16 without batch norm."
+                )
+        names[layer] = (found[layer, True], found[layer, False])
+    return names, layout
+
+
+def _torch_key(name: str) -> tuple[str, bool] | None:
+    """(layer, whether it is the kernel) of an array in a PyTorch state dict."""
+    if (match := TORCH.search(name)) and "classifier" not in name:
+        for layer, place in TORCH_INDICES.items():
+            if place == int(match["place"]):
+                return layer, match["kind"] == "weight"
+    return None
+
+
+def _keras_key(name: str) -> tuple[str, bool] | None:
+    """(layer, whether it is the kernel) of an array in a Keras file."""
+    if match := KERAS_NAMED.search(name):
+        return match["layer"], match["kernel"] is not None
+    if match := KERAS_COUNTED.search(name):
+        place = int(match["place"] or 0)
+        inside = [n for n in vgg.kernel_shapes() if n.startswith(f"block{match['block'] or ''}")]
+        if place < len(inside):
+            return inside[place], match["kind"] == "0"
+    return None
