@@ -6,19 +6,24 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from experiments import cifar_config, command_line
+from experiments import (
+    cifar_config,
+    cifar_lr_find,
+    cifar_setup,
+    command_line,
+    report,
+)
 from experiments.cifar_config import Config
 from experiments.journal import Journal
 from experiments.run_directory import RunDirectory
 from experiments.splits import split
-from jaxlessons import checkpoint, optim, summary, training
-from jaxlessons.data import augment, cifar10
+from jaxlessons import checkpoint, summary, training
+from jaxlessons.data import cifar10
 from jaxlessons.schedules import Phase
 from jaxlessons.watch import NonFiniteError
 
@@ -43,24 +48,14 @@ def train(
         lesson = f"python -m experiments.{experiment} --model {whole} --preset lesson"
         print(f"Preset quick: {config.epochs:g} epochs of {config.model}; the lesson's: {lesson}")
     splits = split(images, config.validation)
-    normalize = partial(augment.normalize, mean=images.mean, std=images.std)
-
     module = cifar_config.network(config, networks, len(images.classes))
     phases = cifar_config.phases(config, lessons[config.model])
-    per_epoch = training.steps_per_epoch(len(splits.train.labels), config.batch_size)
-    # The phases, each rounded to whole steps, may add up to a few more or less.
-    total_steps = max(1, round(config.epochs * per_epoch))
-    optimizer = optim.phased_optimizer(phases, per_epoch, clip_norm=config.clip_norm)
-    train_step = training.make_train_step(
-        module.apply,
-        optimizer,
-        loss=cifar_config.loss(config),
-        augment=cifar_config.make_augment(config, images),
-    )
-    eval_step = training.make_eval_step(module.apply, prepare=normalize)
+    setup = cifar_setup.set_up(config, module, phases, images, splits)
+    state = setup.create_state(config.seed, splits.train.inputs[:2])
+    if config.lr_find:
+        cifar_lr_find.find(config, experiment, setup, state, splits, images)
+        return
 
-    key = jax.random.key(config.seed)
-    state = training.create_state(module, optimizer, key, normalize(splits.train.inputs[:2]))
     run = open_run(config, experiment, images.name)
     if config.resume:
         if finished := run.result():
@@ -70,28 +65,32 @@ def train(
             state = checkpoint.restore(run.checkpoints, state)
         run.forget_metrics_after(int(state.step))
 
-    journal = Journal(
-        experiment, run, images, splits, eval_step, phases, per_epoch, total_steps, config.keep
-    )
+    journal = Journal(experiment, run, images, splits, setup, config.keep)
+    ends = report.snapshot_steps(config, setup)
     stop = command_line.Stop()
     with stop.listening(), journal.progress(int(state.step), started):
         try:
-            state = training.fit(
-                state,
-                train_step,
-                splits.train,
-                batch_size=config.batch_size,
-                total_steps=total_steps,
-                on_steps=journal.on_steps,
-                on_epoch=journal.on_epoch,
-                should_stop=stop,
-            )
+            for end in [*ends, setup.total_steps]:
+                state = training.fit(
+                    state,
+                    setup.train_step,
+                    splits.train,
+                    batch_size=config.batch_size,
+                    total_steps=end,
+                    on_steps=journal.on_steps,
+                    on_epoch=journal.on_epoch,
+                    should_stop=stop,
+                )
+                if int(state.step) == end and end in ends:
+                    checkpoint.save(run.snapshots, state.variables, step=end, keep=None)
+                if stop():
+                    break
         except NonFiniteError as error:
             raise journal.after_nan(error) from error
         if stop():
             print(journal.stopped(state), file=sys.stderr)
             sys.exit(128 + stop.signal)
-    journal.finish(state, config)
+    report.finish(journal, setup, state, config)
 
 
 def open_run(config: Config, experiment: str, data: str) -> RunDirectory:

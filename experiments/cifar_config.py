@@ -22,7 +22,6 @@ from jaxlessons.training import Augment, Examples, Place
 
 Augmentation = Literal["flip", "alternating_flip", "crop", "translate", "cutout", "mixup"]
 
-
 C = TypeVar("C", bound="Config")
 
 
@@ -34,7 +33,7 @@ class Config:
     """The network."""
     preset: Literal["lesson", "quick"] = "lesson"
     """Which defaults: the lesson's recipe, or one that a CPU finishes in minutes."""
-    schedule: Literal["lesson", "one_cycle", "cosine", "constant"] = "lesson"
+    schedule: Literal["lesson", "one_cycle", "flat_cosine", "cosine", "constant"] = "lesson"
     """The learning rate's course: "lesson" is the lesson's list of fits for this network."""
     epochs: float = 1.0
     """Length of training; the lesson's fits are stretched to it."""
@@ -42,7 +41,7 @@ class Config:
     """The highest learning rate; the lesson's rates are scaled to it."""
     batch_size: int = 256
     """Images a step."""
-    optimizer: Literal["sgd", "nesterov", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "nesterov", "adam", "adamw", "rmsprop", "lamb", "lion"] = "sgd"
     """The rule that makes a step of a gradient."""
     momentum: float = 0.9
     """SGD's momentum, Adam's beta1."""
@@ -62,6 +61,16 @@ class Config:
     """Random changes to the training images, in this order."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """The type that layers compute in; parameters are float32."""
+    swa_start: float | None = None
+    """Average the parameters from this epoch on, with equal weights (SWA)."""
+    swa_every: float = 1.0
+    """Epochs from one set of parameters that goes into the average to the next."""
+    ema: float | None = None
+    """Keep an exponential average of the parameters with this decay a step."""
+    tta: int = 0
+    """Augmented views of each test image that predictions are averaged over at the end."""
+    snapshots: int = 0
+    """Average the predictions of the networks at the ends of this many last cycles."""
     validation: int = 5000
     """Training images kept back to choose by; 0 trains on all of them, as the lesson did."""
     seed: int = 0
@@ -77,6 +86,8 @@ class Config:
     """Go on with the run --name, or the last one, from its latest checkpoint."""
     keep: int = 3
     """Checkpoints kept beside the best one."""
+    lr_find: bool = False
+    """Sweep the learning rate over a mock training, print what it suggests, draw it and stop."""
     summary: bool = False
     """Print the layer table and stop."""
 
@@ -98,14 +109,30 @@ def check(config: Config) -> None:
         ("label_smoothing", 1.0),
         ("dropout", 1.0),
         ("weight_decay", math.inf),
+        ("tta", math.inf),
+        ("snapshots", math.inf),
         ("validation", math.inf),
         ("seed", 2.0**32),
     ):
         if not 0 <= getattr(config, name) < limit:
             text = "0 or more" if limit == math.inf else f"from 0 to below {limit:g}"
             raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be {text}.")
+    _check_averages(config)
     if len(set(config.augment)) < len(config.augment):
         raise UserError(f"--augment names {' '.join(config.augment)}: each can be there once.")
+
+
+def _check_averages(config: Config) -> None:
+    if config.ema is not None and config.swa_start is not None:
+        raise UserError("--ema and --swa-start are two kinds of average: leave one out.")
+    if config.ema is not None and not 0 < config.ema < 1:
+        raise UserError(f"--ema is {config.ema}: it must lie between 0 and 1.")
+    if config.swa_start is not None and not 0 <= config.swa_start < config.epochs:
+        raise UserError(
+            f"--swa-start is {config.swa_start}: it must lie within the {config.epochs:g} epochs."
+        )
+    if not 0 < config.swa_every < math.inf:
+        raise UserError(f"--swa-every is {config.swa_every}: it must be above 0.")
 
 
 def _flag(name: str) -> str:
@@ -153,6 +180,8 @@ def phases(config: Config, lesson: Sequence[Phase]) -> list[Phase]:
         case "one_cycle":
             same["momentum"] = (config.momentum, config.momentum)
             return schedules.one_cycle(config.lr, config.epochs, start_div=5, **same)
+        case "flat_cosine":
+            return schedules.flat_cosine(config.lr, config.epochs, **same)
         case decay:
             lr_decay = "none" if decay == "constant" else "cosine"
             return [Phase(config.epochs, config.lr, lr_decay, **same)]

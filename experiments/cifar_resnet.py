@@ -21,6 +21,7 @@ NETWORKS: dict[str, Any] = {
     "resnet": resnet.Resnet,
     "resnet2": resnet.Resnet2,
     "fast": resnet.FastResnet,
+    "small": resnet.SmallResnet,
 }
 
 # fit(1e-2, 2), then cycles of 1, 2 and 4 epochs, then eight cycles of 4: 41 epochs.
@@ -30,15 +31,16 @@ LESSON = [
     *sgdr(1e-2, 8, cycle_length=4, optimizer="sgd"),
 ]
 LESSONS = dict.fromkeys(NETWORKS, LESSON)
-WEIGHT_DECAY = {"resnet": 1e-5, "resnet2": 1e-6, "fast": 1e-6}
-DROPOUT = {"resnet": 0.0, "resnet2": 0.2, "fast": 0.0}
+WEIGHT_DECAY = {"resnet": 1e-5, "resnet2": 1e-6, "fast": 1e-6, "small": 1e-6}
+DROPOUT = {"resnet": 0.0, "resnet2": 0.2, "fast": 0.0, "small": 0.0}
 
 
 @dataclass(frozen=True)
 class Config(cifar_config.Config):
     """Train one of the residual CIFAR-10 networks."""
 
-    model: Literal["resnet", "resnet2", "fast"] = "resnet2"
+    model: Literal["resnet", "resnet2", "fast", "small"] = "resnet2"
+    tta: int = 4
 
 
 def defaults(model: str | None, preset: str | None) -> Config:

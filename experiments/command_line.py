@@ -21,7 +21,17 @@ C = TypeVar("C")
 INTERRUPTED = 128 + signal.SIGINT
 
 # What may differ when a run is resumed: where things are, and what a loss that became NaN asks for.
-FREE_ON_RESUME = {"data_dir", "runs_dir", "name", "resume", "keep", "summary", "lr", "clip_norm"}
+FREE_ON_RESUME = {
+    "data_dir",
+    "runs_dir",
+    "name",
+    "resume",
+    "keep",
+    "summary",
+    "lr",
+    "clip_norm",
+    "tta",
+}
 
 
 def parse(

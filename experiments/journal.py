@@ -1,30 +1,26 @@
-"""What a CIFAR run says while it trains, and what it leaves in its folder."""
+"""What a CIFAR run says while it trains, and what it saves on the way."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments.run_directory import RunDirectory, provenance
+from experiments.cifar_setup import Setup
+from experiments.run_directory import RunDirectory
 from experiments.splits import Splits
-from jaxlessons import checkpoint, metrics, plotting, schedules, training
+from jaxlessons import checkpoint, metrics, schedules, training
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.errors import UserError
 from jaxlessons.metrics import Sums
-from jaxlessons.schedules import Phase
-from jaxlessons.training import EpochEnd, EvalStep, TrainState
+from jaxlessons.training import EpochEnd, TrainState
 from jaxlessons.watch import NonFiniteError
-
-SHOWN = 32  # images in predictions.png
 
 
 class Journal:
@@ -36,16 +32,14 @@ class Journal:
         run: RunDirectory,
         images: ImageSet,
         splits: Splits,
-        eval_step: EvalStep,
-        phases: Sequence[Phase],
-        per_epoch: int,
-        total_steps: int,
+        setup: Setup,
         keep: int,
     ) -> None:
         self.experiment, self.run, self.images, self.splits = experiment, run, images, splits
-        self.eval_step, self.per_epoch, self.keep = eval_step, per_epoch, keep
-        self.total_steps = total_steps
-        self.rates = np.asarray(schedules.lr_schedule(phases, per_epoch)(np.arange(total_steps)))
+        self.eval_step, self.keep = setup.eval_step, keep
+        self.per_epoch, self.total_steps = setup.per_epoch, setup.total_steps
+        rate = schedules.lr_schedule(setup.phases, setup.per_epoch)
+        self.rates = np.asarray(rate(np.arange(setup.total_steps)))
         self.best = "accuracy" if splits.validation is not None else None
         self.epoch_began = time.perf_counter()
         self.seconds_to_first_step: float | None = None
@@ -79,7 +73,9 @@ class Journal:
         validation: dict[str, float] | None = None
         record = self._record(end.state)
         if self.splits.validation is not None:
-            validation, _ = self._evaluate(end.state, self.splits.validation)
+            validation, _ = training.evaluate(
+                self.eval_step, end.state.variables, self.splits.validation
+            )
             record |= {f"validation_{name}": value for name, value in validation.items()}
         self.run.append_metrics(record)
         checkpoint.save(
@@ -124,60 +120,6 @@ class Journal:
         kept = "No checkpoint is before it" if step is None else f"That of step {step} is kept"
         lower = f"{self.resume_command()} --lr LOWER"
         return UserError(f"{error} {kept}: go on by {lower}")
-
-    def finish(self, state: TrainState, config: Any) -> None:
-        """The figures and result.json; the test images are looked at here, once."""
-        test, logits = self._evaluate(state, self.splits.test)
-        probabilities = np.asarray(jax.nn.softmax(logits))
-        records = self.run.metrics()
-        title = f"{config.model} on {self.images.name}"
-        figures = self._figures(records, probabilities, title, test["accuracy"])
-        for name, figure in figures.items():
-            plotting.save_figure(figure, self.run.path / name)
-        result = {
-            "experiment": self.experiment,
-            "data": self.images.name,
-            "data_source": self.images.source,
-            "test_examples": len(self.images.test_labels),
-            "test_accuracy": test["accuracy"],
-            "test_loss": test["loss"],
-            "validation_accuracy": records[-1].get("validation_accuracy") if records else None,
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-            "epochs": int(state.step) / self.per_epoch,
-            "steps": int(state.step),
-            "train_seconds": round(sum(record["seconds"] for record in records), 1),
-            "seconds_to_first_step": self.seconds_to_first_step,
-            **provenance(),
-            "command": self.run.command(),
-            "config": dataclasses.asdict(config),
-        }
-        self.run.write_json("result.json", result)
-        print(
-            f"{title}: test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}, over "
-            f"{result['test_examples']:,} images. Everything is in {self.run.path}."
-        )
-
-    def _figures(
-        self, records: list[dict[str, Any]], probabilities: np.ndarray, title: str, accuracy: float
-    ) -> dict[str, Any]:
-        images, labels = self.images.test_images, self.images.test_labels
-        matrix = metrics.confusion_matrix(
-            np.argmax(probabilities, axis=-1), labels, len(self.images.classes)
-        )
-        title = f"{title}, test accuracy {accuracy:.1%}"
-        classes, shown = self.images.classes, slice(0, SHOWN)
-        return {
-            "curves.png": plotting.plot_curves(records, self.rates, self.per_epoch, title),
-            "predictions.png": plotting.plot_predictions(
-                images[shown], labels[shown], probabilities[shown], classes, title
-            ),
-            "confusion.png": plotting.plot_confusion(matrix, classes, title),
-        }
-
-    def _evaluate(
-        self, state: TrainState, split: training.Examples
-    ) -> tuple[dict[str, float], np.ndarray]:
-        return training.evaluate(self.eval_step, state.variables, split)
 
 
 def _line(record: dict[str, Any]) -> str:

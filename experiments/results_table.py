@@ -32,6 +32,7 @@ LADDER = {
     "resnet": ("Resnet", "82.2 %"),
     "resnet2": ("Resnet2", "84.9 % with TTA"),
     "fast": ("FastResnet", "not in the lesson"),
+    "small": ("SmallResnet", "not in the lesson"),
 }
 HEAD = "| network | parameters | lesson | ours (test) | seeds | device | time | command |"
 

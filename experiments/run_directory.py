@@ -30,6 +30,8 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self.snapshots = path / "snapshots"
+        self.averaged = path / "averaged"
 
     @classmethod
     def new(cls, runs_dir: Path, experiment: str, name: str | None, default: str) -> RunDirectory:

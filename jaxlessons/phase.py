@@ -93,16 +93,21 @@ def is_count(value: Any) -> TypeGuard[int]:
     return whole and bool(value >= 1)
 
 
+def ends(value: Value, decay: Decay) -> tuple[float, float]:
+    """Where a phase's rate or momentum starts and ends; one number with a decay ends at 0."""
+    if isinstance(value, (tuple, list)):
+        start, end = map(float, value)
+        return start, end
+    return float(value), (float(value) if decay == "none" else 0.0)
+
+
 def curve(value: Value, decay: Decay) -> Curve:
     """The curve over the fraction t = i/n of its phase, exact at t = 0 and t = 1.
 
     The formulas are those at the head of `schedules`.
     """
     kind, power = (decay, 1.0) if isinstance(decay, str) else decay
-    if isinstance(value, (tuple, list)):
-        start, end = map(float, value)
-    else:
-        start, end = float(value), (float(value) if kind == "none" else 0.0)
+    start, end = ends(value, decay)
 
     def inner(t: jax.Array) -> jax.Array:
         match kind:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxlessons.files import replacing
+from jaxlessons.lr_curve import Sweep
+from jaxlessons.schedules import (
+    Phase,
+    StepsPerEpoch,
+    lr_schedule,
+    momentum_schedule,
+    phase_steps,
+)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -91,4 +99,151 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Fi
     for (row, column), count in np.ndenumerate(matrix):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
+    return figure
+
+
+def plot_lr_find(sweep: Sweep, title: str = "") -> Figure:
+    """The loss against the swept value, raw and smoothed, with the suggestions marked.
+
+    The end of a sweep, where the loss explodes, is cut off lest it flatten the rest.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes: Any = figure.subplots()
+    axes.plot(sweep.values, sweep.losses, color="C0", alpha=0.35, lw=1, label="loss of the batch")
+    axes.plot(sweep.values, sweep.smoothed, color="C0", lw=2, label="smoothed")
+    axes.set(title=title, xlabel=sweep.name, ylabel="loss")
+    if sweep.is_geometric():
+        axes.set_xscale("log")
+    suggestions = sweep.suggestions()
+    for colour, (name, value) in zip(("C1", "C2", "C3"), suggestions.items(), strict=False):
+        height = np.interp(value, sweep.values, sweep.smoothed)
+        axes.axvline(value, color=colour, lw=1, ls="--")
+        axes.plot([value], [height], "o", color=colour, label=f"{name}: {value:.2g}")
+    if suggestions:
+        shown = sweep.losses[sweep.values <= sweep.minimum()]
+        low, high = min(shown.min(), sweep.smoothed.min()), shown.max()
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
+    else:
+        axes.text(0.5, 0.95, "the loss never fell", transform=axes.transAxes, ha="center", va="top")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def plot_schedule(phases: Sequence[Phase], steps_per_epoch: StepsPerEpoch) -> Figure:
+    """Learning rate and momentum by epoch, the phases marked and labelled: the lesson's plot_lr."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    rate_axes, momentum_axes = figure.subplots(1, 2)
+    _draw_curve(rate_axes, phases, steps_per_epoch, "learning rate", lr_schedule)
+    _draw_curve(momentum_axes, phases, steps_per_epoch, "momentum", momentum_schedule)
+    _mark_phases(rate_axes, phases, [_lr_label(phase) for phase in phases])
+    _mark_phases(momentum_axes, phases, [_optimizer_name(phase) for phase in phases])
+    return figure
+
+
+def plot_schedules(
+    schedules: Mapping[str, Sequence[Phase]], steps_per_epoch: int, columns: int = 4
+) -> Figure:
+    """Every named list of phases: its rate in a panel of its own, and below it its momentum."""
+    rows = -(-len(schedules) // columns)
+    figure = Figure(figsize=(4.2 * columns, 4.4 * rows), layout="constrained")
+    ratios = [2.2, 1] * rows
+    grid: Any = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=ratios)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for k, (name, phases) in enumerate(schedules.items()):
+        row, column = 2 * (k // columns), k % columns
+        upper, lower = grid[row, column], grid[row + 1, column]
+        for axes in (upper, lower):
+            axes.set_axis_on()
+        _draw_curve(upper, phases, steps_per_epoch, "learning rate", lr_schedule)
+        _draw_curve(lower, phases, steps_per_epoch, "momentum", momentum_schedule)
+        _mark_phases(upper, phases, [_optimizer_name(phase) for phase in phases])
+        _mark_phases(lower, phases, [""] * len(phases))
+        upper.set(title=name, xlabel="")
+        lower.set_ylim(0, 1)
+    return figure
+
+
+def _draw_curve(
+    axes: Any,
+    phases: Sequence[Phase],
+    steps_per_epoch: StepsPerEpoch,
+    name: str,
+    schedule: Callable[..., Any],
+) -> None:
+    lengths = phase_steps(phases, steps_per_epoch)
+    values = np.asarray(schedule(phases, steps_per_epoch)(np.arange(sum(lengths))))
+    # Where phases differ in their steps an epoch, a phase's steps still fill its epochs.
+    starts = np.cumsum([0, *(phase.epochs for phase in phases)])
+    epochs = [starts[k] + np.arange(n) * phases[k].epochs / n for k, n in enumerate(lengths)]
+    axes.plot(np.concatenate(epochs), values)
+    axes.set(xlabel="epoch", ylabel=name, xlim=(0, starts[-1]))
+    axes.grid(alpha=0.3)
+
+
+def _mark_phases(axes: Any, phases: Sequence[Phase], labels: Sequence[str]) -> None:
+    """A line at each boundary, and a label over each phase that is wide enough for one."""
+    starts = np.cumsum([0, *(phase.epochs for phase in phases)])
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.18 * (high - low))
+    for k, label in enumerate(labels):
+        if k:
+            axes.axvline(starts[k], color="grey", lw=0.8, ls=":")
+        if phases[k].epochs > 0.06 * starts[-1]:
+            middle = (starts[k] + starts[k + 1]) / 2
+            place = axes.get_xaxis_transform()
+            axes.text(middle, 0.97, label, transform=place, ha="center", va="top", fontsize=8)
+
+
+def _optimizer_name(phase: Phase) -> str:
+    kind = phase.optimizer
+    return kind if isinstance(kind, str) else getattr(kind, "__name__", repr(kind))
+
+
+def _lr_label(phase: Phase) -> str:
+    decay = phase.lr_decay
+    if isinstance(decay, str):
+        return "constant" if decay == "none" else decay
+    return f"{decay[0]} {decay[1]:g}"
+
+
+def plot_comparison(rows: Sequence[Any], title: str) -> Figure:
+    """Test accuracy of each variant, a point at the mean and a bar of one standard deviation.
+
+    rows: with `name`, and `test` and `validation` as (mean, deviation) in per cent.
+    """
+    figure = Figure(figsize=(8, 1.2 + 0.42 * len(rows)), layout="constrained")
+    axes: Any = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    for part, marker, shift in (("test", "o", 0.1), ("validation", "s", -0.1)):
+        means, deviations = zip(*(getattr(row, part) for row in rows), strict=True)
+        axes.errorbar(
+            means, places + shift, xerr=deviations, fmt=marker, capsize=3, markersize=5, label=part
+        )
+    axes.set_yticks(places, [row.name for row in rows])
+    axes.set(title=title, xlabel="accuracy (%), mean and standard deviation over the seeds")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def plot_line(
+    positions: Sequence[float], losses: Mapping[str, Sequence[float]], title: str
+) -> Figure:
+    """Loss along the line last + t (average - last); t = 0 is the last iterate, 1 the average.
+
+    losses: by split, one value a position.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes: Any = figure.subplots()
+    for name, values in losses.items():
+        axes.plot(positions, values, marker=".", label=name)
+    for position, name in ((0, "last iterate"), (1, "average")):
+        axes.axvline(position, color="grey", lw=0.8, ls="--")
+        place = axes.get_xaxis_transform()
+        axes.text(position, 0.97, f" {name}", transform=place, va="top", fontsize=9)
+    axes.set(title=title, xlabel="t", ylabel="loss (nats)")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper center")
     return figure

@@ -23,11 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlessons.errors import UserError
-from jaxlessons.phase import Curve, Phase, curve, is_count
+from jaxlessons.phase import Curve, Phase, curve, ends, is_count
 from jaxlessons.recipes import cyclical, flat_cosine, one_cycle, sgdr, step_decay, warm_up
 
 __all__ = [
     "Phase",
+    "cycle_ends",
     "cyclical",
     "flat_cosine",
     "lr_schedule",
@@ -94,11 +95,26 @@ def phase_index(phases: Sequence[Phase], steps_per_epoch: StepsPerEpoch) -> Sche
     return _index(phase_steps(phases, steps_per_epoch))
 
 
+def cycle_ends(phases: Sequence[Phase], steps_per_epoch: StepsPerEpoch) -> list[int]:
+    """The steps at which a falling rate ends, because a higher one follows or nothing does.
+
+    There the networks of a snapshot ensemble are taken (Huang et al., 2017).
+    """
+    finished = np.cumsum(phase_steps(phases, steps_per_epoch))
+    rates = [ends(phase.lr, phase.lr_decay) for phase in phases]
+    following = [*(start for start, _ in rates[1:]), np.inf]
+    return [
+        int(step)
+        for step, (start, end), after in zip(finished, rates, following, strict=True)
+        if end < start and end < after
+    ]
+
+
 def _index(lengths: list[int]) -> Schedule:
-    ends = np.cumsum(lengths)
+    boundaries = np.cumsum(lengths)[:-1]
 
     def index(step: Any) -> jax.Array:
-        return jnp.searchsorted(jnp.asarray(ends[:-1]), jnp.asarray(step), side="right")
+        return jnp.searchsorted(jnp.asarray(boundaries), jnp.asarray(step), side="right")
 
     return index
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import cifar_cnn, cifar_resnet, command_line
+from experiments import cifar_cnn, cifar_resnet, command_line, report
 from experiments.journal import Journal
 from jaxlessons.data import cifar10
 from jaxlessons.data.cifar10 import ImageSet
@@ -36,7 +36,7 @@ def run(monkeypatch, tmp_path, capsys, small_images):
         monkeypatch.setattr(sys, "argv", [experiment, *words])
         with monkeypatch.context() as patch:
             if not draw:
-                patch.setattr(Journal, "_figures", lambda *_: {})
+                patch.setattr(report, "draw", lambda *_: {})
             if interrupt_at is not None:
                 patch.setattr(Journal, "on_steps", _interrupting(interrupt_at, by))
             code = 0
