@@ -109,10 +109,13 @@ class Sweep(NamedTuple):
 
 
 def _longest_fall(curve: np.ndarray) -> tuple[int, int]:
-    """The first and last index of the longest strictly decreasing subsequence."""
+    """The first and last index of the longest strictly decreasing subsequence.
+
+    Where several are as long, it starts late: behind a plateau and not on it.
+    """
     length, first = np.ones(len(curve), int), np.arange(len(curve))
     for i in range(1, len(curve)):
-        higher = np.flatnonzero(curve[:i] > curve[i])
+        higher = np.flatnonzero(curve[:i] > curve[i])[::-1]
         if higher.size:
             before = higher[np.argmax(length[higher])]
             length[i], first[i] = length[before] + 1, first[before]

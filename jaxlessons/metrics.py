@@ -52,6 +52,22 @@ class Mean:
         return {name: total / max(count, 1.0) for name, (total, count) in self._sums.items()}
 
 
+def log_loss(probabilities: np.ndarray, labels: np.ndarray, epsilon: float = 1e-15) -> float:
+    """The mean of -log p[label] in nats, for probabilities `[n, classes]` and labels `[n]`.
+
+    Probabilities below `epsilon` count as epsilon, so that one certain mistake costs 34.5 nats
+    and not infinity.
+    """
+    wide, column = np.asarray(probabilities, np.float64), np.asarray(labels)[:, None]
+    own = np.take_along_axis(wide, column, axis=1)
+    return float(-np.mean(np.log(np.maximum(own, epsilon))))
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The share of examples whose largest probability, of `[n, classes]`, is the label's."""
+    return float(np.mean(np.argmax(probabilities, axis=1) == labels))
+
+
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts `[num_classes, num_classes]` by (true class, predicted class), both `[n]` indices."""
     matrix = np.zeros((num_classes, num_classes), np.int64)

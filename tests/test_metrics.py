@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlessons.metrics import Mean, confusion_matrix, correct, masked_sum
+from jaxlessons.metrics import Mean, accuracy, confusion_matrix, correct, log_loss, masked_sum
 
 
 def test_masked_sums_leave_out_what_is_masked_even_nan():
@@ -65,3 +65,20 @@ def test_the_confusion_matrix_counts_by_true_then_predicted_class():
     labels, predicted = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 1, 1, 1, 0, 2])
     expected = [[1, 2, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(confusion_matrix(predicted, labels, 4), expected)
+
+
+def test_log_loss_and_accuracy_of_probabilities():
+    probabilities = np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.0, 1.0, 0.0]])
+    labels = np.array([0, 1, 1], np.int32)
+    assert log_loss(probabilities, labels) == pytest.approx((np.log(2) + np.log(5)) / 3)
+    assert accuracy(probabilities, labels) == pytest.approx(2 / 3)
+    # One certain mistake costs -log of what is clipped at, and not infinity.
+    wrong = np.array([0, 1, 2], np.int32)
+    expected = (np.log(2) + np.log(5) + 15 * np.log(10)) / 3
+    assert log_loss(probabilities, wrong) == pytest.approx(expected)
+    assert log_loss(probabilities, wrong, epsilon=0.5) == pytest.approx(np.log(2))
+
+
+def test_labels_of_other_examples_are_not_matched_up():
+    with pytest.raises((IndexError, ValueError)):
+        log_loss(np.full((3, 2), 0.5), np.array([0, 1]))

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from jaxlessons import plotting
+from jaxlessons.lr_curve import Sweep
 
 RECORDS = [
     {"epoch": 1.0, "train_loss": 2.0, "validation_loss": 1.8, "train_accuracy": 0.2},
@@ -71,3 +72,38 @@ def test_a_figure_that_can_not_be_drawn_leaves_the_old_one(tmp_path, monkeypatch
         plotting.save_figure(figure, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_the_learning_rate_plot_shows_both_losses_and_marks_the_suggestions():
+    values = np.geomspace(1e-4, 1, 41)
+    x = np.log10(values)
+    smoothed = 2 - np.tanh(2 * (x + 2)) + np.exp(9 * (x + 0.5))
+    sweep = Sweep(values, smoothed + 0.01 * np.cos(9 * np.arange(41)), smoothed)
+    axes = plotting.plot_lr_find(sweep, "a net").axes[0]
+    raw, smooth, *marks = axes.lines
+    assert points(raw) == list(zip(values, sweep.losses, strict=True))
+    assert points(smooth) == list(zip(values, smoothed, strict=True))
+    assert raw.get_alpha() < 0.5 < smooth.get_linewidth()
+    suggestions = sweep.suggestions()
+    dots = [line for line in marks if line.get_marker() == "o"]
+    assert [line.get_label() for line in dots] == [f"{k}: {v:.2g}" for k, v in suggestions.items()]
+    assert len(dots) == 3
+    assert [points(line)[0][0] for line in dots] == list(suggestions.values())
+    steepest = points(dots[0])[0][1]
+    assert steepest == pytest.approx(smoothed[list(values).index(sweep.steepest())])
+    assert (axes.get_xscale(), axes.get_xlabel(), axes.get_title()) == (
+        "log",
+        "learning rate",
+        "a net",
+    )
+    # The fall is in view, the end that explodes is not.
+    low, high = axes.get_ylim()
+    assert low < smoothed.min() < smoothed[0] < high < smoothed[-1]
+
+
+def test_a_sweep_that_never_fell_is_drawn_without_suggestions():
+    sweep = Sweep(np.linspace(0.5, 0.9, 9), np.ones(9), np.ones(9), name="momentum")
+    axes = plotting.plot_lr_find(sweep).axes[0]
+    assert len(axes.lines) == 2
+    assert [text.get_text() for text in axes.texts] == ["the loss never fell"]
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("linear", "momentum")
