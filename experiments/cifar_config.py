@@ -55,8 +55,9 @@ class Config:
     """Share of each label that is spread over all classes."""
     dropout: float = 0.0
     """Share of the features dropped before the last layer, in the networks with batch norm."""
-    norm: Literal["after", "before", "none"] = "after"
-    """Batch norm after the ReLU (the lesson), before it, or none."""
+    norm: Literal["after", "before", "pre", "none"] = "after"
+    """Batch norm after the ReLU (the lesson), before it, before a ReLU ahead of the convolution
+    (pre-activation), or none."""
     augment: tuple[Augmentation, ...] = ("flip", "crop")
     """Random changes to the training images, in this order."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"

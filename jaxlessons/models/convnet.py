@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxlessons.models.conv import Conv
 
 Features = dict[str, jax.Array]
-NormPlacement = Literal["after", "before", "none"]
+NormPlacement = Literal["after", "before", "pre", "none"]
 BatchNorm = Callable[..., nn.Module]
 
 # PyTorch's BatchNorm2d keeps 0.9 of the old statistics (its `momentum` 0.1) and adds 1e-5.
@@ -39,8 +39,9 @@ def outputs(logits: jax.Array, features: Features, return_features: bool) -> Any
 class BnLayer(nn.Module):
     """The lesson's BnLayer: convolution -> ReLU -> batch norm, by default in that order.
 
-    `norm="before"` normalises ahead of the ReLU, as Ioffe and Szegedy (2015) do; `norm="none"`
-    leaves it out and gives the convolution its bias back.
+    `norm="before"` normalises ahead of the ReLU, as Ioffe and Szegedy (2015) do; `norm="pre"` is
+    pre-activation, batch norm -> ReLU -> convolution (He et al., 2016); `norm="none"` leaves
+    batch norm out and gives the convolution its bias back.
     """
 
     features: int
@@ -52,8 +53,13 @@ class BnLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        if self.norm not in ("after", "before", "none"):
-            raise ValueError(f"norm is {self.norm!r}: it must be 'after', 'before' or 'none'.")
+        if self.norm not in ("after", "before", "pre", "none"):
+            raise ValueError(
+                f"norm is {self.norm!r}: it must be 'after', 'before', 'pre' or 'none'."
+            )
+        bn = self.batch_norm(use_running_average=not train, dtype=self.dtype, name="bn")
+        if self.norm == "pre":
+            x = nn.relu(bn(x))
         # An explicit padding, since XLA's "SAME" pads only on the far side when the stride is 2.
         pad = self.kernel_size // 2
         x = Conv(
@@ -65,10 +71,15 @@ class BnLayer(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        if self.norm == "none":
-            return nn.relu(x)
-        bn = self.batch_norm(use_running_average=not train, dtype=self.dtype, name="bn")
-        return bn(nn.relu(x)) if self.norm == "after" else nn.relu(bn(x))
+        match self.norm:
+            case "pre":
+                return x
+            case "none":
+                return nn.relu(x)
+            case "after":
+                return bn(nn.relu(x))
+            case "before":
+                return nn.relu(bn(x))
 
 
 class SimpleNet(nn.Module):
@@ -133,8 +144,20 @@ class ConvBnNet(nn.Module):
 
     def stem(self, x: jax.Array, train: bool) -> jax.Array:
         """The first layer, at full size and without a non-linearity, as the lesson has it."""
-        pad = ((2, 2), (2, 2))
-        return Conv(self.layers[0], (5, 5), padding=pad, dtype=self.dtype, name="stem")(x)
+        return self.plain_stem(x, kernel_size=5)
+
+    def plain_stem(self, x: jax.Array, kernel_size: int, stride: int = 1) -> jax.Array:
+        """A convolution with bias."""
+        pad = ((kernel_size // 2,) * 2,) * 2
+        size, width = (kernel_size, kernel_size), self.layers[0]
+        conv = Conv(width, size, strides=stride, padding=pad, dtype=self.dtype, name="stem")
+        return conv(x)
+
+    def bn_stem(self, x: jax.Array, train: bool, kernel_size: int, stride: int = 1) -> jax.Array:
+        """A BnLayer; with pre-activation a convolution, since the next layer normalises it."""
+        if self.norm == "pre":
+            return self.plain_stem(x, kernel_size, stride)
+        return self.bn_layer(self.layers[0], "stem", stride, kernel_size)(x, train)
 
     def extra_layers(self, x: jax.Array, stage: int, train: bool) -> Features:
         """Outputs, by name and in order, of the layers that follow the stride-2 layer."""
@@ -155,6 +178,9 @@ class ConvBnNet(nn.Module):
             x = features[down] = self.bn_layer(size, down, stride=2)(x, train)
             features |= self.extra_layers(x, stage, train)
             x = list(features.values())[-1]
+        if self.norm == "pre":
+            bn = self.batch_norm(use_running_average=not train, dtype=self.dtype, name="last_bn")
+            x = features["last_bn"] = nn.relu(bn(x))
         x = features["pool"] = global_max_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)

@@ -13,17 +13,20 @@ class Resnet(ConvBnNet):
     """ConvBnNet with residual layers, x + BnLayer(x), behind each stride-2 layer.
 
     He et al., Deep residual learning for image recognition (2015), in the lesson's short form:
-    one convolution inside each residual layer, and nothing after the sum.
+    one convolution inside each residual layer, and nothing after the sum. residual=False leaves
+    the sum out.
     """
 
     residual_layers: int = 2
+    residual: bool = True
 
     def extra_layers(self, x: jax.Array, stage: int, train: bool) -> Features:
         """The stage's residual layers."""
         features: Features = {}
         for i in range(1, self.residual_layers + 1):
             name = f"stage{stage}_res{i}"
-            x = features[name] = x + self.bn_layer(x.shape[-1], name)(x, train)
+            change = self.bn_layer(x.shape[-1], name)(x, train)
+            x = features[name] = x + change if self.residual else change
         return features
 
 
@@ -35,7 +38,7 @@ class Resnet2(Resnet):
 
     def stem(self, x: jax.Array, train: bool) -> jax.Array:
         """A 7x7 BnLayer; padded by 3 to stay at 32x32 (the lesson padded by 1)."""
-        return self.bn_layer(self.layers[0], "stem", kernel_size=7)(x, train)
+        return self.bn_stem(x, train, kernel_size=7)
 
 
 class FastResnet(Resnet):
@@ -48,10 +51,11 @@ class FastResnet(Resnet):
 
     layers: Sequence[int] = (32, 64, 128, 256)
     residual_layers: int = 1
+    stem_size: int = 3
 
     def stem(self, x: jax.Array, train: bool) -> jax.Array:
-        """A 3x3 BnLayer that halves the image."""
-        return self.bn_layer(self.layers[0], "stem", stride=2)(x, train)
+        """A BnLayer that halves the image."""
+        return self.bn_stem(x, train, self.stem_size, stride=2)
 
 
 class SmallResnet(FastResnet):

@@ -134,45 +134,51 @@ def test_the_pool_takes_each_channels_maximum():
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("norm", ["after", "before", "none"])
+@pytest.mark.parametrize("norm", ["after", "before", "pre", "none"])
 def test_a_bn_layer_is_conv_relu_and_norm_in_its_order(norm, train, by_formula, formula_images):
     layer = BnLayer(6, stride=2, kernel_size=5, norm=norm)
     variables = by_formula(layer, formula_images)
+    params = variables["params"]
+    found = jax.jit(lambda x: layer.apply(variables, x, train=train, mutable=["batch_stats"])[0])(
+        formula_images
+    )
 
-    @jax.jit
-    def forward(variables, x):
-        conv = lax.conv_general_dilated(
-            x,
-            variables["params"]["conv"]["kernel"],
-            (2, 2),
-            ((2, 2), (2, 2)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    def conv(x):
+        kernel, pad = params["conv"]["kernel"], ((2, 2), (2, 2))
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        x = jnp.asarray(x, jnp.float32)
+        return np.asarray(
+            lax.conv_general_dilated(x, kernel, (2, 2), pad, dimension_numbers=dimensions)
         )
-        return layer.apply(variables, x, train=train, mutable=["batch_stats"])[0], conv
 
-    found, conv = forward(variables, formula_images)
-    conv, params = np.asarray(conv, np.float64), variables["params"]
+    def relu(x):
+        return np.maximum(x, 0)
 
     def bn(x):
-        stats = variables["batch_stats"]["bn"]
+        x, stats = np.asarray(x, np.float64), variables["batch_stats"]["bn"]
         mean, var = (
             (x.mean((0, 1, 2)), x.var((0, 1, 2))) if train else (stats["mean"], stats["var"])
         )
         scale, bias = (np.asarray(params["bn"][name]) for name in ("scale", "bias"))
         return (x - np.asarray(mean)) / np.sqrt(np.asarray(var) + 1e-5) * scale + bias
 
-    if norm == "after":
-        expected = bn(np.maximum(conv, 0))
-    elif norm == "before":
-        expected = np.maximum(bn(conv), 0)
-    else:
+    x = formula_images
+    if norm == "none":
         assert set(variables) == {"params"}
-        expected = np.maximum(conv + np.asarray(params["conv"]["bias"]), 0)
+        expected = relu(conv(x) + np.asarray(params["conv"]["bias"]))
+    else:
+        expected = {
+            "after": lambda: bn(relu(conv(x))),
+            "before": lambda: relu(bn(conv(x))),
+            "pre": lambda: conv(relu(bn(x))),
+        }[norm]()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_unknown_place_for_the_norm_is_refused():
-    with pytest.raises(ValueError, match="norm is 'behind': it must be 'after', 'before' or"):
+    with pytest.raises(
+        ValueError, match="norm is 'behind': it must be 'after', 'before', 'pre' or"
+    ):
         jax.eval_shape(BnLayer(4, norm="behind").init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
 
 

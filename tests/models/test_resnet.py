@@ -16,7 +16,7 @@ from jaxlessons.models.convnet import (
     ConvNet2,
     SimpleNet,
 )
-from jaxlessons.models.resnet import Resnet, Resnet2
+from jaxlessons.models.resnet import Resnet, Resnet2, SmallResnet
 
 SMALL = {"layers": (4, 6, 8), "num_classes": 5}
 NETWORKS = {
@@ -28,9 +28,11 @@ NETWORKS = {
     "ConvBnNet2": ConvBnNet2(**SMALL),
     "Resnet": Resnet(**SMALL),
     "Resnet2": Resnet2(**SMALL, dropout=0.0),
+    "Resnet2 pre": Resnet2(**SMALL, dropout=0.0, norm="pre"),
 }
 FIRST = {"ConvNet": "conv1", "ConvNet2": "conv1"}
 LAST = {"ConvBnNet2": "stage2_same", "Resnet": "stage2_res2", "Resnet2": "stage2_res2"}
+LAST["Resnet2 pre"] = "last_bn"
 LABELS = jnp.array([0, 3, 4, 1])
 
 
@@ -77,7 +79,8 @@ def test_networks_equal_torchs_in_training_evaluation_and_gradient(
     close(np.append(kernel[:8], np.linalg.norm(kernel)), "first_kernel_gradient")
     assert bool(stats) == ("last_mean" in expected)
     if stats:
-        last = stats[LAST.get(name, "stage2_down")]["bn"]
+        last = stats[LAST.get(name, "stage2_down")]
+        last = last.get("bn", last)
         close(last["mean"], "last_mean")
         close(last["var"], "last_var")
 
@@ -99,6 +102,34 @@ def test_each_residual_layer_adds_a_bn_layer_to_what_came_before(by_formula, for
     features, sums = forward(variables, formula_images)
     np.testing.assert_allclose(features["stage1_res1"], sums[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(features["stage1_res2"], sums[1], rtol=1e-5, atol=1e-5)
+
+
+def test_without_its_residual_connections_each_layer_passes_on_its_output(
+    by_formula, formula_images
+):
+    network = SmallResnet(**SMALL, residual=False)
+    variables = by_formula(network, formula_images)
+
+    @jax.jit
+    def forward(variables, x):
+        features = network.apply(variables, x, return_features=True)[1]
+        own = {collection: tree["stage1_res1"] for collection, tree in variables.items()}
+        return features, BnLayer(6).apply(own, features["stage1_down"])
+
+    features, expected = forward(variables, formula_images)
+    np.testing.assert_allclose(features["stage1_res1"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_stem_has_its_size_and_with_pre_activation_neither_norm_nor_relu():
+    def shapes(**fields):
+        network = SmallResnet(**fields)
+        return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+
+    assert shapes(stem_size=7)["stem"]["conv"]["kernel"].shape == (7, 7, 3, 16)
+    pre = shapes(norm="pre", stem_size=5)
+    assert set(pre["stem"]) == {"kernel", "bias"}
+    assert pre["stage1_down"]["bn"]["scale"].shape == (16,)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes())) == 292_954
 
 
 def test_the_batch_norm_by_hand_changes_no_figure_of_a_network(by_formula, formula_images):

@@ -46,10 +46,13 @@ class BnLayer(nn.Module):
         super().__init__()
         bias = order == "none"
         self.conv = conv(f"{name}/conv", size, inputs, outputs, stride, size // 2, bias)
-        self.bn = nn.Identity() if bias else norm(f"{name}/bn", outputs)
+        normed = inputs if order == "pre" else outputs
+        self.bn = nn.Identity() if bias else norm(f"{name}/bn", normed)
         self.order = order
 
     def forward(self, x):
+        if self.order == "pre":
+            return self.conv(F.relu(self.bn(x)))
         if self.order == "before":
             return F.relu(self.bn(self.conv(x)))
         return self.bn(F.relu(self.conv(x)))
@@ -60,10 +63,11 @@ class Network(nn.Module):
 
     def __init__(self, layers, extra=(), residual=False, big_stem=False, order="after"):
         super().__init__()
-        stem = layers[0]
-        self.stem = (
-            BnLayer("stem", 3, stem, size=7) if big_stem else conv("stem", 5, 3, stem, padding=2)
-        )
+        stem, size = layers[0], 7 if big_stem else 5
+        if big_stem and order != "pre":
+            self.stem = BnLayer("stem", 3, stem, size=7, order=order)
+        else:
+            self.stem = conv("stem", size, 3, stem, padding=size // 2)
         self.stages = nn.ModuleList()
         for i, (inputs, outputs) in enumerate(pairwise(layers), 1):
             down = BnLayer(f"stage{i}_down", inputs, outputs, stride=2, order=order)
@@ -71,6 +75,11 @@ class Network(nn.Module):
             more = [BnLayer(name, outputs, outputs, order=order) for name in names]
             self.stages.append(nn.ModuleList([down, *more]))
         self.residual = residual
+        self.last = (
+            nn.Sequential(norm("last_bn", layers[-1]), nn.ReLU())
+            if order == "pre"
+            else nn.Identity()
+        )
         self.out = output_layer(layers[-1])
 
     def forward(self, x):
@@ -79,7 +88,7 @@ class Network(nn.Module):
             x = down(x)
             for layer in more:
                 x = x + layer(x) if self.residual else layer(x)
-        return self.out(F.adaptive_max_pool2d(x, 1).flatten(1))
+        return self.out(F.adaptive_max_pool2d(self.last(x), 1).flatten(1))
 
 
 class ConvNet(nn.Module):
@@ -147,6 +156,7 @@ if __name__ == "__main__":
         "ConvBnNet2": Network(sizes, ["same"]),
         "Resnet": Network(sizes, ["res1", "res2"], residual=True),
         "Resnet2": Network(sizes, ["res1", "res2"], residual=True, big_stem=True),
+        "Resnet2 pre": Network(sizes, ["res1", "res2"], residual=True, big_stem=True, order="pre"),
     }
     stored = rounded({name: figures(network) for name, network in networks.items()})
     text = json.dumps(stored, separators=(",", ":"))
