@@ -56,6 +56,7 @@ def train(
         cifar_lr_find.find(config, experiment, setup, state, splits, images)
         return
 
+    ends = report.snapshot_steps(config, setup)
     run = open_run(config, experiment, images.name)
     if config.resume:
         if finished := run.result():
@@ -66,7 +67,6 @@ def train(
         run.forget_metrics_after(int(state.step))
 
     journal = Journal(experiment, run, images, splits, setup, config.keep)
-    ends = report.snapshot_steps(config, setup)
     stop = command_line.Stop()
     with stop.listening(), journal.progress(int(state.step), started):
         try:

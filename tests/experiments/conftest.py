@@ -64,14 +64,14 @@ def _interrupting(at, by):
 
 @pytest.fixture
 def parameters():
-    """(run's folder, its step) -> every array of the checkpoint, by name."""
+    """(run's folder, its step) -> every array of the checkpoint's parameters, by name."""
     import orbax.checkpoint as ocp
 
-    def read(folder, step):
-        with ocp.CheckpointManager(folder / "checkpoints") as manager:
+    def read(folder, step, kind="checkpoints", collection="params"):
+        with ocp.CheckpointManager(folder / kind) as manager:
             tree = manager.restore(step, args=ocp.args.StandardRestore())
         from flax.traverse_util import flatten_dict
 
-        return {k: np.asarray(v) for k, v in flatten_dict(tree["params"], sep=".").items()}
+        return {k: np.asarray(v) for k, v in flatten_dict(tree[collection], sep=".").items()}
 
     return read
