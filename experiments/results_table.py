@@ -1,6 +1,6 @@
-"""The README's table, from the recorded runs in experiments/results/.
+"""The README's tables, from the recorded runs in experiments/results/.
 
-    python -m experiments.results_table              # prints the table
+    python -m experiments.results_table              # prints the tables
     python -m experiments.results_table RUN ...      # first records these finished runs
 
 A run is recorded as it stands in its result.json, but for where on the machine things were.
@@ -12,14 +12,17 @@ import json
 import shlex
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import command_line
+from experiments import command_line, comparison
+from experiments.comparison import Row
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 
+# What a record leaves out: where on a machine things were, and how the run was asked for.
+LOCAL = ("data_source", "data_dir", "runs_dir", "name", "resume", "keep", "summary", "lr_find")
 RESULTS = Path(__file__).parent / "results"
 
 # --model -> the network's name and what the lesson says of it, in the ladder's order.
@@ -43,16 +46,20 @@ def record(run: Path) -> Path:
         result = json.loads((run / "result.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{run} holds no finished run's result.json ({error}).") from error
-    result.pop("data_source")
-    for place in ("data_dir", "runs_dir", "name", "resume", "keep", "summary"):
-        result["config"].pop(place)
-    config = result["config"]
-    device = result["device"].split(",")[0]
-    name = f"{result['experiment']}-{config['model']}-{config['preset']}-{device}-{config['seed']}"
-    path = RESULTS / f"{name}.json"
+    for place in LOCAL:
+        result.pop(place, None)
+        result["config"].pop(place, None)
+    path = RESULTS / f"{_name(result)}.json"
     with replacing(path) as file:
         file.write_text(json.dumps(result, indent=2) + "\n")
     return path
+
+
+def _name(result: dict[str, Any]) -> str:
+    device, config = result["device"].split(",")[0], result["config"]
+    if "trials" in result:  # a comparison, with all its seeds in one file
+        return f"{result['experiment']}-{device}"
+    return f"{result['experiment']}-{config['model']}-{config['preset']}-{device}-{config['seed']}"
 
 
 def table(results: Iterable[dict[str, Any]]) -> str:
@@ -96,16 +103,27 @@ def _without(command: str, *flags: str) -> str:
 
 
 def recorded() -> list[dict[str, Any]]:
-    """Every CIFAR-10 run in experiments/results/."""
+    """Every CIFAR-10 run and comparison in experiments/results/."""
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("cifar_*.json"))]
     return [result for result in found if result["data"] == "CIFAR-10"]
 
 
+def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The ladder's table, and each comparison's by the name of its experiment."""
+    compared = {
+        result["experiment"]: comparison.table([Row(**row) for row in result["rows"]])
+        for result in results
+        if "trials" in result
+    }
+    return {"ladder": table(r for r in results if "trials" not in r), **compared}
+
+
 def main() -> None:
-    """Records the runs named, and prints the table."""
+    """Records the runs named, and prints the tables."""
     for run in sys.argv[1:]:
         record(Path(run))
-    print(table(recorded()))
+    for name, text in tables(recorded()).items():
+        print(f"{name}\n\n{text}\n")
 
 
 if __name__ == "__main__":

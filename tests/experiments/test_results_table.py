@@ -1,5 +1,6 @@
 """The README's table is what the recorded runs say, and its example runs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -34,9 +35,31 @@ def test_a_row_is_the_mean_and_deviation_over_seeds():
 
 
 def test_the_readme_shows_the_recorded_runs():
-    results = results_table.recorded()
-    assert results
-    assert results_table.table(results) in README.read_text()
+    tables = results_table.tables(results_table.recorded())
+    assert "ladder" in tables
+    for name, text in tables.items():
+        assert text in README.read_text(), name
+
+
+def test_a_comparison_is_recorded_whole_without_local_paths(tmp_path, monkeypatch):
+    row = {"name": "a", "trials": 2, "validation": [50.0, 1.0], "test": [49.0, 2.0]}
+    result = {
+        "experiment": "cifar_x",
+        "data": "CIFAR-10",
+        "device": "cpu, 2 cores",
+        "rows": [row],
+        "trials": [{"variant": "a", "seed": 0}],
+        "config": {"epochs": 2.0, "name": "mine", "runs_dir": "/somewhere"},
+    }
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    monkeypatch.setattr(results_table, "RESULTS", tmp_path)
+    path = results_table.record(tmp_path)
+    assert path.name == "cifar_x-cpu.json"
+    saved = json.loads(path.read_text())
+    assert saved["config"] == {"epochs": 2.0}
+    assert saved["trials"] == result["trials"]
+    tables = results_table.tables(results_table.recorded())
+    assert tables["cifar_x"].splitlines()[-1] == "| a | 50.0 ± 1.0 % | 49.0 ± 2.0 % | 2 |"
 
 
 def test_the_readmes_example_runs(small_images, monkeypatch):
