@@ -135,8 +135,8 @@ def recalibrate_batch_stats(
 
     @jax.jit
     def pool(params: Any, pooled: Moments, seen: jax.Array, batch: jax.Array) -> Moments:
-        momenta: dict[Path, float] = {}
-        with nn.intercept_methods(_note_momenta(momenta)):
+        called: dict[Path, nn.Module] = {}
+        with nn.intercept_methods(_note_modules(called)):
             _, updated = apply(
                 {"params": params, "batch_stats": zeros},
                 prepare(batch),
@@ -144,50 +144,67 @@ def recalibrate_batch_stats(
                 rngs=rngs,
                 mutable=["batch_stats"],
             )
-        stats = _batch_moments(updated["batch_stats"], momenta)
+        stats = _batch_moments(zeros, updated["batch_stats"], called)
         return {path: _pool(pooled[path], stats[path], seen, len(batch)) for path in stats}
 
     pooled = _by_module(zeros)
     for start in range(0, count, batch_size):
         batch = inputs[start : start + batch_size]
-        pooled = pool(variables["params"], pooled, jnp.float32(start), batch)
+        pooled = pool(variables.get("params", {}), pooled, jnp.float32(start), batch)
     named = {(*p, name): m for p, ms in pooled.items() for name, m in zip(NAMES, ms, strict=True)}
     return traverse_util.unflatten_dict(named)
 
 
-def _note_momenta(momenta: dict[Path, float]) -> Callable[..., Any]:
-    """An interceptor that writes down the momentum of every module that has one, by its path."""
+def _note_modules(called: dict[Path, nn.Module]) -> Callable[..., Any]:
+    """An interceptor that writes down every module that has a momentum, by its path."""
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        if hasattr(context.module, "momentum"):
-            momenta[context.module.path] = context.module.momentum
+        module = context.module
+        if hasattr(module, "momentum") and context.method_name == "__call__":
+            # A second trace, as nn.scan makes one, is of another object.
+            if module.path in called and called[module.path] is module:
+                raise UserError(
+                    f"{_name(module.path)} is called more than once in a step: what its statistics "
+                    "then are a mixture of can't be told, so it can't be recalibrated."
+                )
+            called[module.path] = module
         return call(*args, **kwargs)
 
     return interceptor
 
 
+def _name(path: Path) -> str:
+    return "/".join(path) or "The network"
+
+
 def _by_module(batch_stats: Any) -> Moments:
     """path of a module -> its (mean, var)."""
-    flat = traverse_util.flatten_dict(batch_stats)
-    modules = {path[:-1] for path in flat}
-    wrong = [path for path in flat if path[-1] not in NAMES]
-    if wrong or len(flat) != len(NAMES) * len(modules):
-        name = "/".join((wrong or list(flat))[0])
-        raise UserError(
-            f"batch_stats has {name}: only modules with a mean and a var can be recalibrated."
-        )
-    return {module: (flat[*module, "mean"], flat[*module, "var"]) for module in modules}
+    modules: dict[Path, dict[str, jax.Array]] = {}
+    for (*path, name), value in traverse_util.flatten_dict(batch_stats).items():
+        modules.setdefault(tuple(path), {})[name] = value
+    for path, stats in modules.items():
+        if set(stats) != set(NAMES):
+            raise UserError(
+                f"{_name(path)} has the batch statistics {', '.join(sorted(stats))}: only modules "
+                "with a mean and a var can be recalibrated."
+            )
+    return {path: (stats["mean"], stats["var"]) for path, stats in modules.items()}
 
 
-def _batch_moments(updated: Any, momenta: Mapping[Path, float]) -> Moments:
-    """The batch's own statistics, from running ones that moved towards them from 0."""
-    moments = {}
+def _batch_moments(zeros: Any, updated: Any, called: Mapping[Path, nn.Module]) -> Moments:
+    """The batch's own statistics, from running ones that moved towards them from `zeros`."""
+    before, moments = _by_module(zeros), {}
     for path, (mean, var) in _by_module(updated).items():
-        momentum = momenta.get(path)
+        momentum = getattr(called.get(path), "momentum", None)
         if momentum is None or not momentum < 1:
             raise UserError(
-                f"{'/'.join(path)} has momentum {momentum}: to be recalibrated a module needs one "
+                f"{_name(path)} has momentum {momentum}: to be recalibrated a module needs one "
                 "below 1, as flax's BatchNorm has."
+            )
+        # A module that is frozen hands back the very arrays it was given.
+        if var is before[path][1]:
+            raise UserError(
+                f"{_name(path)} keeps its batch statistics in training: it can't be recalibrated."
             )
         moments[path] = (mean / (1 - momentum), var / (1 - momentum))
     return moments

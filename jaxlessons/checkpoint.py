@@ -103,7 +103,12 @@ def restore(directory: str | Path, target: Any, step: int | None = None) -> Any:
         try:
             saved = _saved_arrays(manager, step)
             _check_same(_arrays(target), saved, directory / str(step))
-            return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            # Into the tree as it was saved, for a None in only one of the two stops orbax.
+            wanted = dict(zip(_arrays(target), jax.tree.leaves(abstract), strict=True))
+            item = jax.tree.map(lambda leaf: wanted[leaf.name], manager.item_metadata(step).tree)
+            restored = jax.tree.leaves(manager.restore(step, args=ocp.args.StandardRestore(item)))
+            found = dict(zip(saved, restored, strict=True))
+            return jax.tree.unflatten(jax.tree.structure(target), [found[name] for name in wanted])
         except UserError:
             raise
         # What a broken checkpoint raises is tensorstore's affair, and of many types.

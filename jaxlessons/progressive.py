@@ -49,8 +49,10 @@ def make_plan(phases: Sequence[Phase], data: Callable[[Phase], Examples], batch_
     which both are the same. batch_size: for phases without one of their own.
 
     Raises:
-      UserError: for an empty list, or a batch size that is not within the examples.
+      UserError: for an empty list or something in it that is no Phase, or a batch size that is
+        not within the examples.
     """
+    phase_steps(phases, 1)  # refuses what is no list of phases, before their fields are read
     wanted = [(phase.data, phase.image_size, phase.batch_size or batch_size) for phase in phases]
     splits: list[Examples] = []
     for k, phase in enumerate(phases):

@@ -139,3 +139,49 @@ def test_mixup_blends_two_images_and_their_labels_in_one_ratio():
 
     _, labels = mixup(MIX_KEY, images, np.full(count, 2), count)
     np.testing.assert_allclose(labels, np.eye(count)[[2] * count], atol=1e-6)
+
+
+def triangle(size, new):
+    """The weights `[new, size]` of a triangle two new pixels wide, or two old where they're wider.
+
+    Half-pixel centres, and what falls outside the image is left out of the sum.
+    """
+    scale = size / new
+    centres = (np.arange(new) + 0.5) * scale - 0.5
+    apart = np.abs(centres[:, None] - np.arange(size)) / max(scale, 1)
+    weights = np.maximum(0, 1 - apart)
+    return weights / weights.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(16, 16, 8), (12, 12, 8), (9, 14, 5), (8, 8, 12), (6, 10, 8)]
+)
+def test_resizing_is_the_nearest_byte_to_the_triangle_filters_value(height, width, size):
+    images = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), np.uint8)
+    out = augment.resize(images, size)
+    assert out.dtype == np.uint8
+    rows, columns = triangle(height, size), triangle(width, size)
+    exact = np.einsum("ih,jw,nhwc->nijc", rows, columns, images.astype(np.float64))
+    assert out.shape == exact.shape
+    assert np.abs(out - exact).max() < 0.5 + 1e-4
+
+
+def test_halving_smooths_with_1_3_3_1_so_that_a_checkerboard_turns_grey():
+    np.testing.assert_allclose(triangle(16, 8)[3, 5:9] * 8, [1, 3, 3, 1])
+    board = (np.indices((16, 16)).sum(0) % 2 * 200).astype(np.uint8)[None, :, :, None]
+    np.testing.assert_array_equal(augment.resize(board, 8)[:, 1:-1, 1:-1], 100)
+
+
+@pytest.mark.parametrize("level", [0, 1, 200, 255])
+@pytest.mark.parametrize("size", [3, 8, 13])
+def test_resizing_leaves_an_even_image_even(level, size):
+    images = np.full((2, 8, 8, 3), level, np.uint8)
+    np.testing.assert_array_equal(augment.resize(images, size), np.full((2, size, size, 3), level))
+
+
+def test_resizing_does_not_depend_on_how_many_images_there_are():
+    images = np.random.default_rng(1).integers(0, 256, (170, 6, 6, 1), np.uint8)
+    np.testing.assert_array_equal(augment.resize(images, 6), images)
+    whole = augment.resize(images, 4)
+    for part in (slice(0, 1), slice(3, 10), slice(50, 160)):
+        np.testing.assert_array_equal(augment.resize(images[part], 4), whole[part])
