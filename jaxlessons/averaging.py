@@ -160,15 +160,17 @@ def _note_modules(called: dict[Path, nn.Module]) -> Callable[..., Any]:
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
-        if hasattr(module, "momentum") and context.method_name == "__call__":
-            # A second trace, as nn.scan makes one, is of another object.
-            if module.path in called and called[module.path] is module:
-                raise UserError(
-                    f"{_name(module.path)} is called more than once in a step: what its statistics "
-                    "then are a mixture of can't be told, so it can't be recalibrated."
-                )
-            called[module.path] = module
-        return call(*args, **kwargs)
+        if not hasattr(module, "momentum") or context.method_name != "__call__":
+            return call(*args, **kwargs)
+        # A second trace, as nn.scan makes one, is of another object.
+        if module.path in called and called[module.path] is module:
+            raise UserError(
+                f"{_name(module.path)} is called more than once in a step: what its statistics "
+                "then are a mixture of can't be told, so it can't be recalibrated."
+            )
+        outputs = call(*args, **kwargs)
+        called[module.path] = module  # only now, for a subclass may call its parent's
+        return outputs
 
     return interceptor
 
