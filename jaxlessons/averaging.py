@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -111,7 +112,8 @@ def recalibrate_batch_stats(
     E[m_b], variance E[v_b + m_b^2] - E[m_b]^2, in the form of Chan et al. (1979) that keeps its
     digits. So what the first batch norm sees gets its exact mean and (biased) variance, and each
     later one the exact ones of its own inputs, which depend on the batches before it. The last
-    batch may be smaller.
+    batch may be smaller. (Within a batch flax's BatchNorm loses digits where the mean is large
+    against the deviation, unless its `use_fast_variance` is off.)
 
     apply: a Flax module's, called with `train=True`; every module with batch statistics must
     be like flax's BatchNorm: a "mean" and a "var" that move as
@@ -130,29 +132,40 @@ def recalibrate_batch_stats(
     count = len(inputs)
     if count < 1 or batch_size < 1:
         raise UserError(f"There are no batch statistics in {count} inputs by {batch_size}.")
-    rngs = {"dropout": jax.random.key(0) if key is None else key}
+    key = jax.random.key(0) if key is None else key
     zeros = jax.tree.map(jnp.zeros_like, old)
+    pool, pooled = _make_pool(apply, prepare), _by_module(zeros)
+    for start in range(0, count, batch_size):
+        batch = inputs[start : start + batch_size]
+        params = variables.get("params", {})
+        pooled = pool(params, zeros, pooled, jnp.float32(start), batch, key)
+    named = {(*p, name): m for p, ms in pooled.items() for name, m in zip(NAMES, ms, strict=True)}
+    return traverse_util.unflatten_dict(named)
+
+
+@functools.lru_cache(maxsize=8)
+def _make_pool(
+    apply: Callable[..., Any], prepare: Callable[[jax.Array], jax.Array]
+) -> Callable[..., Moments]:
+    """The jitted step over a batch; kept, so that a second recalibration compiles nothing."""
 
     @jax.jit
-    def pool(params: Any, pooled: Moments, seen: jax.Array, batch: jax.Array) -> Moments:
+    def pool(
+        params: Any, zeros: Any, pooled: Moments, seen: jax.Array, batch: jax.Array, key: jax.Array
+    ) -> Moments:
         called: dict[Path, nn.Module] = {}
         with nn.intercept_methods(_note_modules(called)):
             _, updated = apply(
                 {"params": params, "batch_stats": zeros},
                 prepare(batch),
                 train=True,
-                rngs=rngs,
+                rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
         stats = _batch_moments(zeros, updated["batch_stats"], called)
         return {path: _pool(pooled[path], stats[path], seen, len(batch)) for path in stats}
 
-    pooled = _by_module(zeros)
-    for start in range(0, count, batch_size):
-        batch = inputs[start : start + batch_size]
-        pooled = pool(variables.get("params", {}), pooled, jnp.float32(start), batch)
-    named = {(*p, name): m for p, ms in pooled.items() for name, m in zip(NAMES, ms, strict=True)}
-    return traverse_util.unflatten_dict(named)
+    return pool
 
 
 def _note_modules(called: dict[Path, nn.Module]) -> Callable[..., Any]:

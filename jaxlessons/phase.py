@@ -36,8 +36,8 @@ class Phase:
       decoupled: True shrinks the parameters beside the step (Loshchilov and Hutter, 2017);
         False adds weight_decay * params to the gradient (an L2 penalty).
       beta2: the second decay of optimizers that have one; None is the optimizer's own default.
-      batch_size, image_size, data: what `training.fit_phases` trains on in this phase; None is
-        as in the whole run. image_size in pixels; data is a name of the caller's.
+      batch_size, image_size, data: what `progressive.fit` trains on in this phase; None is as in
+        the whole run. image_size in pixels; data is a name of the caller's.
 
     Raises:
       UserError: for any field that makes no sense, naming it.
