@@ -38,8 +38,8 @@ class Config(comparison.Config):
     """Compare SGD with SWA."""
 
     epochs: float = 6.0
-    swa_lr: float = 0.05
-    """The rate while averaging."""
+    swa_lr: float | None = None
+    """The rate while averaging; --lr unless given."""
     swa_start: float = 0.85
     """Share of the epochs after which averaging begins."""
     swa_every: float = 0.1
@@ -48,15 +48,16 @@ class Config(comparison.Config):
 
 def variants(config: Config) -> dict[str, Variant]:
     """The two trainings: the same network, budget and highest rate."""
-    if not 0 < config.swa_lr <= config.lr:
-        raise UserError(f"--swa-lr is {config.swa_lr}: it must be above 0, and --lr at most.")
+    swa_lr = config.lr if config.swa_lr is None else config.swa_lr
+    if not 0 < swa_lr <= config.lr:
+        raise UserError(f"--swa-lr is {swa_lr}: it must be above 0, and --lr at most.")
     if not 0.5 < config.swa_start < 0.9:
         raise UserError(f"--swa-start is {config.swa_start}: it must lie between 0.5 and 0.9.")
     trial = partial(comparison.trial_config, config)
     kept = {"swa_start": config.swa_start * config.epochs, "swa_every": config.swa_every}
     half, until, rest = 0.5, config.swa_start, 1 - config.swa_start
     sgd = [(half, config.lr), (0.4, (config.lr, config.lr / 100)), (0.1, config.lr / 100)]
-    swa = [(half, config.lr), (until - half, (config.lr, config.swa_lr)), (rest, config.swa_lr)]
+    swa = [(half, config.lr), (until - half, (config.lr, swa_lr)), (rest, swa_lr)]
     return {
         "sgd": Variant(trial(), SmallResnet(), _phases(config, sgd)),
         "swa": Variant(trial(**kept), SmallResnet(), _phases(config, swa)),
