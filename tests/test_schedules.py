@@ -9,10 +9,13 @@ import pytest
 from jaxlessons.errors import UserError
 from jaxlessons.schedules import (
     Phase,
+    cycle_ends,
     lr_schedule,
     momentum_schedule,
+    one_cycle,
     phase_index,
     phase_steps,
+    sgdr,
     total_steps,
 )
 
@@ -133,6 +136,16 @@ def test_each_phase_can_have_its_own_steps_per_epoch():
     values = jax.jit(lr_schedule(phases, (3, 8, 2)))(np.arange(13))
     expected = [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.1, 0.1, 0.1, 0.1, 0.4, 0.2, 0]
     np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_cycles_end_where_the_rate_starts_again_higher_or_training_ends():
+    warm_restarts = sgdr(0.1, 3, cycle_length=1, cycle_mult=2)
+    assert cycle_ends([Phase(2, 0.1), *warm_restarts], 100) == [300, 500, 900]
+    assert cycle_ends(one_cycle(0.1, 10), 10) == [100]
+    assert cycle_ends([Phase(1, 0.1), Phase(1, (0.1, 0.2), "linear")], 10) == []
+    # A fall to where the next phase goes on is no end.
+    falls = [Phase(1, (0.4, 0.2), "linear"), Phase(1, (0.2, 0.1), "cosine"), Phase(1, 0.3)]
+    assert cycle_ends(falls, 10) == [20]
 
 
 def test_one_value_with_a_decay_ends_at_zero():
