@@ -107,3 +107,60 @@ def test_a_sweep_that_never_fell_is_drawn_without_suggestions():
     assert len(axes.lines) == 2
     assert [text.get_text() for text in axes.texts] == ["the loss never fell"]
     assert (axes.get_xscale(), axes.get_xlabel()) == ("linear", "momentum")
+
+
+PHOTOS = np.random.RandomState(0).randint(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+HEAT = np.arange(3 * 8 * 8, dtype=np.float32).reshape(3, 8, 8)
+GUESSES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+SECTIONS = {"hits": np.array([0, 1]), "misses": np.array([2])}
+
+
+def panels(figure):
+    """The axes of every section that show something, in order."""
+    return [axes for part in figure.subfigs for axes in part.axes if axes.images]
+
+
+def test_heat_maps_stand_below_their_photos_and_are_hottest_where_the_map_is():
+    maps = {"class map": HEAT, "other": -HEAT}
+    labels = np.array([0, 1, 1])
+    figure = plotting.plot_heatmaps(
+        PHOTOS, maps, labels, GUESSES, ("cat", "dog"), SECTIONS, "a title"
+    )
+    assert [part.get_suptitle() for part in figure.subfigs] == ["hits", "misses"]
+    axes = panels(figure)
+    assert len(axes) == 9
+    titles = [a.title for a in (axes[0], axes[1], axes[6])]
+    assert [t.get_text() for t in titles] == ["cat 90%", "dog 80%", "cat 60%\n(dog)"]
+    colours = [to_rgba(t.get_color()) for t in titles]
+    assert colours[0] == colours[1] != colours[2]
+    np.testing.assert_array_equal(axes[1].images[0].get_array(), PHOTOS[1])
+    grey = PHOTOS[1].mean(-1) / 255
+    one, other = (np.asarray(axes[k].images[0].get_array()) for k in (3, 5))
+    assert one.min() >= 0
+    assert one.max() <= 1
+    # The coldest place is the grey photo, a little darker; the hottest is the most coloured.
+    np.testing.assert_allclose(one[0, 0], 0.85 * grey[0, 0], atol=0.01)
+    np.testing.assert_allclose(other[-1, -1], 0.85 * grey[-1, -1], atol=0.01)
+    assert np.ptp(one[-1, -1]) > 0.2
+
+
+def test_a_flat_heat_map_is_drawn_too():
+    flat = np.zeros((3, 8, 8), np.float32)
+    labels = np.zeros(3, int)
+    figure = plotting.plot_heatmaps(PHOTOS, {"x": flat}, labels, GUESSES, "ab", SECTIONS, "x")
+    assert np.isfinite(panels(figure)[2].images[0].get_array()).all()
+
+
+def test_a_zoom_shows_the_box_and_below_it_what_is_inside():
+    boxes = np.array([[0, 0, 6, 6], [2, 1, 8, 7], [1, 1, 7, 7]])
+    crops, after, labels = PHOTOS[::-1], GUESSES[:, ::-1], np.array([0, 1, 1])
+    figure = plotting.plot_zoom(
+        PHOTOS, boxes, crops, GUESSES, after, labels, ("cat", "dog"), SECTIONS, "a title"
+    )
+    upper, lower = panels(figure)[1], panels(figure)[3]
+    np.testing.assert_array_equal(upper.images[0].get_array(), PHOTOS[1])
+    np.testing.assert_array_equal(lower.images[0].get_array(), crops[1])
+    corners = set(points(upper.lines[0]))
+    assert corners == {(0.5, 1.5), (6.5, 1.5), (6.5, 7.5), (0.5, 7.5)}
+    assert upper.title.get_text() == "dog 80%"
+    assert lower.title.get_text() == "cat 80%\n(dog)"
