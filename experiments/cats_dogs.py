@@ -38,10 +38,6 @@ def train(config: Config) -> None:
     trained = weights.vgg16(config.weights)
     print(f"Data: {images.name} ({images.source}), {', '.join(images.classes)}.")
     print(f"VGG16's weights: {trained.source}.")
-    if trained.source == weights.FROM_PACKAGE:
-        print(
-            f"These tell classes apart poorly; better are those of {weights.KERAS.url} (--weights)."
-        )
 
     run = open_run(config, images.name, trained.source)
     if config.resume and (finished := run.result()):

@@ -1,7 +1,8 @@
-"""VGG16's convolutions out of a file: Keras h5 of any age, or a PyTorch state dict without pickle.
+"""VGG16's convolutions out of a file: Keras h5 of any age, Keras' network as ONNX, or a PyTorch
+state dict without pickle.
 
-Nothing here runs what a file holds: h5py, safetensors and numpy's npz (allow_pickle=False) read
-plain arrays, and every shape is checked.
+Nothing here runs what a file holds: h5py, onnx, safetensors and numpy's npz (allow_pickle=False)
+read plain arrays, and every shape is checked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Literal, NamedTuple
 
 import h5py
 import numpy as np
+import onnx
 import safetensors
+from google.protobuf.message import DecodeError
 
 from jaxlessons.errors import UserError
 from jaxlessons.models import vgg
@@ -40,6 +43,7 @@ BROKEN = (
     zlib.error,
     zipfile.BadZipFile,
     safetensors.SafetensorError,
+    DecodeError,
 )
 
 
@@ -93,6 +97,8 @@ def _open(path: Path) -> Iterator[Stored]:
     if suffix in ((".h5", ".hdf5")):
         with h5py.File(path, "r") as file:
             yield _h5_arrays(file)
+    elif suffix == ".onnx":
+        yield _onnx_arrays(onnx.load(path, load_external_data=False))
     elif suffix == ".safetensors":
         with safetensors.safe_open(path, "numpy") as file:
             yield {name: partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118
@@ -102,8 +108,8 @@ def _open(path: Path) -> Iterator[Stored]:
             yield {name: partial(file.__getitem__, name) for name in file.files}
     else:
         raise UserError(
-            f"{path} is of no format that is read here: give VGG16's weights as Keras' .h5, or a "
-            "PyTorch state dict as .safetensors or .npz (a .pth is a pickle, which could run code)."
+            f"{path} is of no format that is read here: give VGG16's weights as Keras' .h5 or "
+            ".onnx, or a PyTorch state dict as .safetensors or .npz (a .pth is a pickle, which could run code)."
         )
 
 
@@ -115,6 +121,22 @@ def _h5_arrays(file: h5py.File) -> Stored:
             found[name] = partial(item.__getitem__, ())
 
     file.visititems(visit)
+    return found
+
+
+def _onnx_arrays(model: onnx.ModelProto) -> Stored:
+    """The kernels and biases of the convolutions that keep Keras' names, as Keras has them."""
+    arrays = {array.name: array for array in model.graph.initializer}
+
+    def read(name: str) -> np.ndarray:
+        array = onnx.numpy_helper.to_array(arrays[name])
+        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+    found: dict[str, Callable[[], np.ndarray]] = {}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and (match := re.search(r"block\d_conv\d", node.input[1])):
+            for kind, name in zip(("kernel", "bias"), node.input[1:], strict=False):
+                found[f"{match[0]}/{kind}"] = partial(read, name)
     return found
 
 

