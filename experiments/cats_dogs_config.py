@@ -20,7 +20,8 @@ class Config:
     data_dir: Path | None = None
     """Folder with train/CLASS/*.jpg and valid/CLASS/*.jpg; otherwise JAXLESSONS_PHOTOS."""
     weights: Path | None = None
-    """VGG16's weights: Keras .h5 or .onnx, or PyTorch's as .safetensors or .npz; otherwise fetched once."""
+    """VGG16's weights: Keras' .h5 or .onnx, or PyTorch's as .safetensors or .npz; otherwise they
+    are fetched once."""
     size: int = 128
     """Height and width of the photos in pixels."""
     last: Literal["block5_pool", "block5_conv3"] = "block5_conv3"

