@@ -22,7 +22,17 @@ from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 
 # What a record leaves out: where on a machine things were, and how the run was asked for.
-LOCAL = ("data_source", "data_dir", "runs_dir", "name", "resume", "keep", "summary", "lr_find")
+LOCAL = (
+    "data_source",
+    "data_dir",
+    "weights",
+    "runs_dir",
+    "name",
+    "resume",
+    "keep",
+    "summary",
+    "lr_find",
+)
 RESULTS = Path(__file__).parent / "results"
 
 # --model -> the network's name and what the lesson says of it, in the ladder's order.
@@ -49,6 +59,7 @@ def record(run: Path) -> Path:
     for place in LOCAL:
         result.pop(place, None)
         result["config"].pop(place, None)
+    result["command"] = _without(result["command"], "--data-dir", "--runs-dir", "--weights")
     path = RESULTS / f"{_name(result)}.json"
     with replacing(path) as file:
         file.write_text(json.dumps(result, indent=2) + "\n")
@@ -59,7 +70,8 @@ def _name(result: dict[str, Any]) -> str:
     device, config = result["device"].split(",")[0], result["config"]
     if "trials" in result:  # a comparison, with all its seeds in one file
         return f"{result['experiment']}-{device}"
-    return f"{result['experiment']}-{config['model']}-{config['preset']}-{device}-{config['seed']}"
+    kind = [config[name] for name in ("model", "preset") if name in config]
+    return "-".join([result["experiment"], *kind, device, str(config["seed"])])
 
 
 def table(results: Iterable[dict[str, Any]]) -> str:

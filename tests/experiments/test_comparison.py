@@ -145,7 +145,7 @@ def test_swa_meets_sgd_at_equal_budget_and_the_line_ends_at_both_networks(
     small, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.setattr(cifar_swa, "SmallResnet", partial(FastResnet, layers=(4, 8)))
-    words = "--epochs 4 --batch-size 40 --seeds 1 --validation 40 --swa-every 0.25"
+    words = "--epochs 4 --batch-size 40 --seeds 1 --validation 40 --swa-start 0.75 --swa-every 0.25"
     monkeypatch.setattr(sys, "argv", ["cifar_swa", *words.split()])
     command_line.run(cifar_swa.main)
     folder = tmp_path / "runs" / "cifar_swa" / "comparison"
