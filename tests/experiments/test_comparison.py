@@ -141,6 +141,7 @@ def test_the_ablation_changes_one_thing_at_a_time():
         assert len(network + training) == (0 if variant is base else 1), name
 
 
+@pytest.mark.slow
 def test_swa_meets_sgd_at_equal_budget_and_the_line_ends_at_both_networks(
     small, monkeypatch, capsys, tmp_path
 ):
