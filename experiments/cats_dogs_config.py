@@ -29,7 +29,7 @@ class Config:
     views: int = 1
     """Views of each training photo: the first is the photo, others are flipped, turned, zoomed and
     lit at random. The frozen layers see each view once (the lesson's precompute=True)."""
-    epochs: float = 6.0
+    epochs: float = 4.0
     """Length of the first stage, in which only the head is trained."""
     lr: float = 1e-3
     """The head's rate in the first stage; it falls to 0 along a cosine, as in the second."""
@@ -38,7 +38,7 @@ class Config:
     second stage out."""
     fine_epochs: float = 2.0
     """Length of the second stage."""
-    fine_lr: float = 3e-4
+    fine_lr: float = 1e-4
     """The head's rate in the second stage."""
     rate_ratio: float = 0.3
     """A block's rate over that of the layers above it."""
