@@ -1,0 +1,149 @@
+"""What is read of files and folders, and of Python's own source code."""
+
+import errno
+import os
+import re
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from jaxlessons.data import text, text_files
+from jaxlessons.errors import UserError
+
+
+def told(message):
+    return pytest.raises(UserError, match=f"^{re.escape(message)}$")
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+# Files and folders.
+
+
+def test_a_file_is_utf8_in_any_language_with_one_kind_of_line_end(tmp_path):
+    content = "\ufeffÄ 你好 🙂 e\u0301\r\nsecond\rthird\n\ufefflast"
+    path = write(tmp_path / "my.log", content)
+    loaded = text.load(path, validation=0)
+    assert loaded.train == "Ä 你好 🙂 e\u0301\nsecond\nthird\n\ufefflast"
+    assert loaded.validation == ""
+    assert loaded.name == "my.log"
+    assert loaded.source == f"the file {path}"
+    assert text.load(str(path), validation=0) == loaded
+
+
+def test_a_folder_is_its_texts_in_order(tmp_path):
+    write(tmp_path / "b.txt", "second\r\n")
+    write(tmp_path / "a" / "z.PY", "first")
+    write(tmp_path / "c.md", "third")
+    write(tmp_path / "d.txt", "")
+    write(tmp_path / "e.jpg", b"\xff\xd8")
+    write(tmp_path / ".hidden.txt", "hidden")
+    write(tmp_path / ".git" / "x.txt", "hidden")
+    loaded = text.load(tmp_path)
+    assert loaded.train + loaded.validation == "first\nsecond\n\nthird"
+    assert loaded.source == f"3 files in {tmp_path}"
+    assert text.load(tmp_path / "a", validation=0).source == f"1 file in {tmp_path / 'a'}"
+
+
+@pytest.mark.parametrize(
+    ("content", "byte", "offset"),
+    [
+        (b"abc\xe9def", "0xE9", "3"),
+        (b"\xff\xfea\x00", "0xFF", "0"),
+        (b"\xef\xbb\xbfab\x80", "0x80", "5"),
+        ("ä".encode() * 1000 + b"\xc3", "0xC3", "2,000"),
+        (b"ab\xed\xa0\x80", "0xED", "2"),
+    ],
+)
+def test_what_is_not_utf8_is_told_with_its_byte_and_offset(tmp_path, content, byte, offset):
+    path = write(tmp_path / "a.txt", content)
+    for named in (path, tmp_path):
+        with told(
+            f"{path} is not UTF-8: its byte {byte} at offset {offset} can't be decoded; save it as "
+            "UTF-8."
+        ):
+            text.load(named)
+
+
+def test_an_empty_file_is_told(tmp_path):
+    path = write(tmp_path / "a.txt", "")
+    with told(f"{path} is empty: name a file with text in it."):
+        text.load(path)
+    with pytest.raises(UserError, match=f"{tmp_path} holds no text: looked for files in .txt, .md"):
+        text.load(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf")
+    with told(f"{path} is empty but for a byte order mark: name a file with text in it."):
+        text.load(path)
+
+
+def test_what_can_not_be_read_is_told(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.txt", "text")
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for named in (path, tmp_path):
+        with told(f"{path} can't be read (Permission denied); check its name and its permissions."):
+            text.load(named)
+
+
+def test_what_is_no_regular_file_is_told(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    for named in (tmp_path / "pipe.txt", Path("/dev/zero")):
+        with told(f"{named} is not a regular file; name a text file."):
+            text.load(named)
+    with pytest.raises(UserError, match=r"pipe.txt is not a regular file|holds no text"):
+        text.load(tmp_path)
+
+
+def test_a_link_to_nowhere_is_told(tmp_path):
+    (tmp_path / "a.txt").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"a.txt can't be read \(No such file or directory\)"):
+        text.load(tmp_path)
+
+
+def test_a_text_too_large_is_told_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    with path.open("wb") as file:
+        file.truncate(10**9 + 1)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    for named in (path, tmp_path):
+        with told(
+            f"{named} has 1,000,000,001 bytes: a text may have 1,000,000,000 at most; cut it."
+        ):
+            text.load(named)
+
+
+# Python's source.
+
+
+def test_pythons_source_is_its_modules_in_order():
+    content, _ = text_files.read_standard_library()
+    library = Path(sysconfig.get_path("stdlib"))
+    first = (library / "__future__.py").read_text()
+    assert first not in content
+    calendar, csv = ((library / name).read_text() for name in ("calendar.py", "csv.py"))
+    assert 0 < content.index(calendar) < content.index(csv)
+    assert f"\n{calendar}\n" in content
+
+
+def test_of_pythons_source_tables_and_what_can_not_be_read_are_left_out(tmp_path, monkeypatch):
+    write(tmp_path / "b.py", "b = 1\n")
+    write(tmp_path / "a.py", "a = 1\r\n")
+    write(tmp_path / "c.py", b"# coding: latin-1 \xe9\n")
+    write(tmp_path / "d.py", "# Auto-generated by a script\n")
+    write(tmp_path / "e.py", "")
+    write(tmp_path / "f.py", "f = 'generated'\n")
+    write(tmp_path / "g.txt", "no module")
+    write(tmp_path / "_private.py", "_ = 1\n")
+    write(tmp_path / "package" / "z.py", "z = 1\n")
+    (tmp_path / "folder.py").mkdir()
+    assert text_files.read_standard_library(tmp_path)[0] == "a = 1\n\nb = 1\n\nf = 'generated'\n"
+    monkeypatch.setattr(text_files, "STDLIB_CHARACTERS", 9)
+    assert text_files.read_standard_library(tmp_path)[0] == "a = 1\n\nb "
