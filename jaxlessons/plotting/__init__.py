@@ -1,0 +1,21 @@
+"""Every figure; the one package that draws. Each function returns a figure for `save_figure`."""
+
+from jaxlessons.plotting.curves import plot_curves, plot_line, plot_lr_find
+from jaxlessons.plotting.heatmaps import plot_heatmaps, plot_zoom
+from jaxlessons.plotting.results import plot_comparison, plot_confusion, plot_predictions
+from jaxlessons.plotting.saving import save_figure
+from jaxlessons.plotting.schedules import plot_schedule, plot_schedules
+
+__all__ = [
+    "plot_comparison",
+    "plot_confusion",
+    "plot_curves",
+    "plot_heatmaps",
+    "plot_line",
+    "plot_lr_find",
+    "plot_predictions",
+    "plot_schedule",
+    "plot_schedules",
+    "plot_zoom",
+    "save_figure",
+]
