@@ -18,8 +18,9 @@ from experiments.splits import Splits
 from jaxlessons import checkpoint, metrics, schedules, training
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.errors import UserError
+from jaxlessons.loop import EpochEnd
 from jaxlessons.metrics import Sums
-from jaxlessons.training import EpochEnd, TrainState
+from jaxlessons.training import TrainState
 from jaxlessons.watch import NonFiniteError
 
 

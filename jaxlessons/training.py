@@ -8,8 +8,7 @@ does, bit for bit on a CPU.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +17,11 @@ import numpy as np
 import optax
 from flax import struct
 
-from jaxlessons import losses, metrics
+from jaxlessons import loop, losses, metrics
 from jaxlessons.averaging import Average, Averager
 from jaxlessons.errors import UserError
+from jaxlessons.loop import EpochEnd
 from jaxlessons.metrics import Sums
-from jaxlessons.watch import Watch, check_finite
 
 ORDER_STREAM = 0x0E9  # keeps the epochs' keys apart from the steps', which count up from 0
 
@@ -35,7 +34,8 @@ class TrainState(struct.PyTreeNode):
 
     step: int32 scalar, the steps taken. params, batch_stats: the module's variables
     (batch_stats is {} without batch norm). opt_state: the optimizer's. key: a typed key that
-    stays the same throughout. average: of the parameters, where training keeps one.
+    stays the same throughout. average: of the parameters, where training keeps one. carry: the
+    hidden state that a recurrent network takes to the next batch.
     """
 
     step: jax.Array
@@ -44,6 +44,7 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
     key: jax.Array
     average: Average | None = None
+    carry: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -138,23 +139,27 @@ def make_train_step(
             return jnp.mean(each), (updated.get("batch_stats", {}), sums)
 
         grads, (batch_stats, sums) = jax.grad(objective, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params, done = optax.apply_updates(state.params, updates), state.step + 1
-        average = state.average
-        if averager is not None:
-            if average is None:
-                raise ValueError("averager: the state has no average, create it with one too.")
-            average = averager.update(average, params, done)
-        state = state.replace(
-            step=done,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            average=average,
-        )
-        return state, sums
+        state = update(state, grads, optimizer, averager)
+        return state.replace(batch_stats=batch_stats), sums
 
     return jax.jit(step, donate_argnums=0)
+
+
+def update(
+    state: TrainState,
+    grads: Any,
+    optimizer: optax.GradientTransformation,
+    averager: Averager | None = None,
+) -> TrainState:
+    """The state one step on: parameters, the optimizer's state, and the average if there is one."""
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params, done = optax.apply_updates(state.params, updates), state.step + 1
+    average = state.average
+    if averager is not None:
+        if average is None:
+            raise ValueError("averager: the state has no average, create it with one too.")
+        average = averager.update(average, params, done)
+    return state.replace(step=done, params=params, opt_state=opt_state, average=average)
 
 
 def make_eval_step(
@@ -215,17 +220,6 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return count // batch_size
 
 
-class EpochEnd(NamedTuple):
-    """What `fit` tells after an epoch. epoch: those finished; metrics: means over its steps.
-
-    After a resume in the middle of an epoch its metrics are those of the steps since then.
-    """
-
-    epoch: int
-    state: TrainState
-    metrics: dict[str, float]
-
-
 def fit(
     state: TrainState,
     train_step: TrainStep,
@@ -252,54 +246,23 @@ def fit(
         finite; neither `on_epoch` nor the caller gets to save such a state.
       UserError: for a batch size that is not within the split.
     """
-    per_epoch = steps_per_epoch(len(split.labels), batch_size)
-    per_call = steps_per_call or (1 if jax.default_backend() == "cpu" else 50)
-    run = _make_call(train_step, per_call)
-    step = int(state.step)
-    while step < total_steps:
-        epoch, into = divmod(step - began[0], per_epoch)
-        epoch_start, epoch = step - into, epoch + began[1]
-        epoch_end = min(epoch_start + per_epoch, total_steps)
-        order = epoch_order(state.key, epoch, len(split.labels))
-        batches = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
-        watch = Watch(on_steps)
-        for first, last in _calls(step, epoch_start, epoch_end, per_call):
-            rows = jnp.asarray(batches[first - epoch_start : last - epoch_start])
-            state, sums = run(state, split, Place(rows, jnp.int32(epoch)))
-            watch.add(last, sums)
-            step = last
-            if should_stop():
-                break
-        watch.flush()
-        check_finite(state.variables, step)
-        if step < epoch_end:
-            break
-        on_epoch(EpochEnd(epoch + 1, state, watch.mean.result()))
-        if should_stop():
-            break
-    return state
+    count, per_epoch = len(split.labels), steps_per_epoch(len(split.labels), batch_size)
 
+    def places(state: TrainState, epoch: int) -> Place:
+        order = epoch_order(state.key, epoch, count)[: per_epoch * batch_size]
+        rows = order.reshape(per_epoch, batch_size)
+        return Place(rows, np.full(per_epoch, epoch, np.int32))  # type: ignore[arg-type]
 
-def _calls(step: int, epoch_start: int, end: int, per_call: int) -> Iterator[tuple[int, int]]:
-    """[first, last) of each call. Counted from the epoch's start, so that a resumed run makes
-    the same calls as an unbroken one, and the same compiled programs."""
-    while step < end:
-        last = min(epoch_start + ((step - epoch_start) // per_call + 1) * per_call, end)
-        yield step, last
-        step = last
-
-
-@functools.lru_cache(maxsize=8)
-def _make_call(train_step: TrainStep, per_call: int) -> TrainStep:
-    """The step for a place whose rows have a leading axis of steps."""
-
-    def scanned(state: TrainState, split: Examples, place: Place) -> tuple[TrainState, Sums]:
-        def body(state: TrainState, rows: jax.Array) -> tuple[TrainState, Sums]:
-            return train_step(state, split, Place(rows, place.epoch))
-
-        return jax.lax.scan(body, state, place.rows)
-
-    def single(state: TrainState, split: Examples, place: Place) -> tuple[TrainState, Sums]:
-        return train_step(state, split, Place(place.rows[0], place.epoch))
-
-    return single if per_call == 1 else jax.jit(scanned, donate_argnums=0)
+    return loop.run(
+        state,
+        train_step,
+        split,
+        places,
+        per_epoch=per_epoch,
+        total_steps=total_steps,
+        steps_per_call=steps_per_call or (1 if jax.default_backend() == "cpu" else 50),
+        on_steps=on_steps,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+        began=began,
+    )
