@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +11,10 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from jaxlessons import checkpoint_files
 from jaxlessons.errors import UserError
-from jaxlessons.files import DISK_ERRORS, replacing
 
 Mode = Literal["max", "min"]
-CHECKSUMS = "checksums.json"
 
 
 def save(
@@ -30,12 +26,14 @@ def save(
     keep: int | None = 3,
     best: str | None = None,
     mode: Mode = "max",
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `state` (any pytree of arrays) as `directory/<step>`; on return it is on the disk.
 
     step: `state.step` unless given; a step that is there already is left as it is. Afterwards
     the `keep` latest remain, and with `best` also the one with the highest (mode "min": lowest)
-    `metrics[best]`; a checkpoint without metrics is never the best.
+    `metrics[best]`; a checkpoint without metrics is never the best. about: JSON values that are
+    kept inside the checkpoint, such as a vocabulary; `read_about` gives them back.
 
     Raises:
       UserError: when the disk is full or the directory can't be written. The earlier
@@ -47,20 +45,25 @@ def save(
         raise UserError(f"best is {best!r}: the metrics are {', '.join(metrics)}.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _check_space(directory, state)
+        checkpoint_files.check_space(directory, state)
         if best is not None and metrics is None:
             # Orbax can't rank this one: it stays beside the others until the next that has them.
             keep = best = None
         with _manager(directory, keep, best, mode) as manager:
             if step not in manager.all_steps():
                 plain = None if metrics is None else {k: float(v) for k, v in metrics.items()}
-                manager.save(step, args=ocp.args.StandardSave(state), metrics=plain)
+                manager.save(
+                    step,
+                    args=ocp.args.StandardSave(state),
+                    metrics=plain,
+                    custom_metadata=None if about is None else dict(about),
+                )
                 manager.wait_until_finished()
-                _write_checksums(directory / str(step))
+                checkpoint_files.write_checksums(directory / str(step))
     except UserError:
         raise
     except Exception as error:
-        if _is_disk_error(error):
+        if checkpoint_files.is_disk_error(error):
             raise UserError(
                 f"The checkpoint of step {step} could not be written to {directory} ({error}): "
                 "make room there, or choose another place for the run; the earlier checkpoints "
@@ -80,15 +83,59 @@ def check_directory(directory: str | Path) -> Path:
     return directory
 
 
-def restore(directory: str | Path, target: Any, step: int | None = None) -> Any:
+def restore(
+    directory: str | Path, target: Any, step: int | None = None, part: str | None = None
+) -> Any:
     """The state saved at `step` (the latest by default), shaped like `target`.
 
     target: a pytree of arrays or of `jax.ShapeDtypeStruct`s, such as a freshly made state.
+    part: a field of the state, such as "params", where `target` stands for that alone; the rest
+    of what was saved does not matter then.
 
     Raises:
       UserError: when there is no such checkpoint, it can't be read, or its arrays are not the
         target's; then the first that differ are named.
     """
+    directory, step = _found(directory, step)
+    checkpoint_files.verify_checksums(directory / str(step))
+    target = target if part is None else {part: target}
+    target = jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), target)
+    with _manager(directory) as manager:
+        try:
+            tree = manager.item_metadata(step).tree
+            saved = _saved_arrays(tree)
+            own = {n: a for n, a in saved.items() if part is None or n.startswith(f"{part}.")}
+            _check_same(_arrays(target), own, directory / str(step))
+            # Into the tree as it was saved, for a None in only one of the two stops orbax.
+            wanted = dict(zip(_arrays(target), map(_placed, jax.tree.leaves(target)), strict=True))
+            item = jax.tree.map(lambda leaf: wanted.get(leaf.name, _placed(leaf)), tree)
+            restored = jax.tree.leaves(manager.restore(step, args=ocp.args.StandardRestore(item)))
+            found = dict(zip(saved, restored, strict=True))
+            state = jax.tree.unflatten(jax.tree.structure(target), [found[n] for n in wanted])
+            return state if part is None else state[part]
+        except UserError:
+            raise
+        # What a broken checkpoint raises is tensorstore's affair, and of many types.
+        except Exception as error:
+            raise checkpoint_files.damaged(
+                directory / str(step), str(error).splitlines()[0][:200]
+            ) from error
+
+
+def read_about(directory: str | Path, step: int | None = None) -> dict[str, Any]:
+    """What `save` was told about the state at `step` (the latest by default); {} for nothing.
+
+    Raises:
+      UserError: when there is no such checkpoint, or it can't be read.
+    """
+    directory, step = _found(directory, step)
+    checkpoint_files.verify_checksums(directory / str(step))
+    with _manager(directory) as manager:
+        return dict(manager.metadata(step).custom_metadata or {})
+
+
+def _found(directory: str | Path, step: int | None) -> tuple[Path, int]:
+    """The absolute path and the step, the latest by default; UserError when it isn't there."""
     directory = Path(directory).expanduser().resolve()
     steps = all_steps(directory)
     if not steps:
@@ -96,24 +143,7 @@ def restore(directory: str | Path, target: Any, step: int | None = None) -> Any:
     step = steps[-1] if step is None else step
     if step not in steps:
         raise UserError(f"{directory} has no checkpoint of step {step}: it holds {steps}.")
-    _verify_checksums(directory / str(step))
-    target = jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), target)
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
-    with _manager(directory) as manager:
-        try:
-            saved = _saved_arrays(manager, step)
-            _check_same(_arrays(target), saved, directory / str(step))
-            # Into the tree as it was saved, for a None in only one of the two stops orbax.
-            wanted = dict(zip(_arrays(target), jax.tree.leaves(abstract), strict=True))
-            item = jax.tree.map(lambda leaf: wanted[leaf.name], manager.item_metadata(step).tree)
-            restored = jax.tree.leaves(manager.restore(step, args=ocp.args.StandardRestore(item)))
-            found = dict(zip(saved, restored, strict=True))
-            return jax.tree.unflatten(jax.tree.structure(target), [found[name] for name in wanted])
-        except UserError:
-            raise
-        # What a broken checkpoint raises is tensorstore's affair, and of many types.
-        except Exception as error:
-            raise _damaged(directory / str(step), str(error).splitlines()[0][:200]) from error
+    return directory, step
 
 
 def all_steps(directory: str | Path) -> list[int]:
@@ -183,10 +213,18 @@ def _arrays(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
     }
 
 
-def _saved_arrays(
-    manager: ocp.CheckpointManager, step: int
-) -> dict[str, tuple[tuple[int, ...], str]]:
-    leaves = jax.tree.leaves(manager.item_metadata(step).tree)
+def _placed(leaf: Any) -> Any:
+    """What orbax restores an array by. Without a place of its own it goes to the first device,
+    and not where it was saved, which may be a GPU that is not here."""
+    if isinstance(leaf, jax.Array):
+        return ocp.utils.to_shape_dtype_struct(leaf)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+
+
+def _saved_arrays(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The same of orbax' metadata."""
+    leaves = jax.tree.leaves(tree)
     return {leaf.name: (tuple(leaf.shape), str(jnp.dtype(leaf.dtype))) for leaf in leaves}
 
 
@@ -207,57 +245,3 @@ def _check_same(wanted: dict[str, Any], saved: dict[str, Any], where: Path) -> N
 
 def _describe(array: tuple[tuple[int, ...], str] | None) -> str:
     return "missing" if array is None else f"{array[1]}{list(array[0])}"
-
-
-def _check_space(directory: Path, state: Any) -> None:
-    """Refuses before it begins what can't fit: half a checkpoint would only fill the disk."""
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    free = shutil.disk_usage(directory).free
-    if free < size:
-        raise UserError(
-            f"The disk of {directory} is full: a checkpoint takes {size / 1e6:,.0f} MB and "
-            f"{free / 1e6:,.0f} MB are free; make room, or choose another place for the run."
-        )
-
-
-def _is_disk_error(error: BaseException) -> bool:
-    """Whether it says that the disk is full or can't be written, however deep it is wrapped."""
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return True
-    if "No space left" in str(error) or "Disk quota" in str(error):
-        return True
-    return error.__cause__ is not None and _is_disk_error(error.__cause__)
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): f"{zlib.crc32(path.read_bytes()):08x}"
-        for path in files
-        if path.name != CHECKSUMS
-    }
-
-
-def _write_checksums(folder: Path) -> None:
-    with replacing(folder / CHECKSUMS) as file:
-        file.write_text(json.dumps(_checksums(folder), indent=1))
-
-
-def _verify_checksums(folder: Path) -> None:
-    """Orbax notices some damage late and noisily, and an altered value not at all."""
-    if (folder / CHECKSUMS).exists():
-        try:
-            written = dict(json.loads((folder / CHECKSUMS).read_text()))
-        except (ValueError, TypeError) as error:
-            raise _damaged(folder, f"{CHECKSUMS} can't be read") from error
-        found = _checksums(folder)
-        for name, checksum in written.items():
-            if found.get(name) != checksum:
-                raise _damaged(folder, f"{name} is not as it was written")
-
-
-def _damaged(folder: Path, reason: str) -> UserError:
-    return UserError(
-        f"The checkpoint {folder} is damaged ({reason}): delete that folder to go on from the "
-        "checkpoint before it."
-    )
