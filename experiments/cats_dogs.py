@@ -18,7 +18,7 @@ import time
 from experiments import cats_dogs_config, cats_dogs_report, cats_dogs_setup, command_line
 from experiments.cats_dogs_config import Config
 from experiments.cats_dogs_setup import Stage
-from experiments.journal import Journal
+from experiments.image_journal import ImageJournal
 from experiments.run_directory import RunDirectory
 from experiments.splits import split
 from jaxlessons import checkpoint, training, weights
@@ -56,7 +56,7 @@ def train(config: Config) -> None:
         if int(state.step) >= stage.end:
             continue
         part = splits._replace(validation=stage.validation())
-        journal = Journal(EXPERIMENT, run, images, part, stage.setup, config.keep)
+        journal = ImageJournal(EXPERIMENT, run, images, part, stage.setup, config.keep)
         with stop.listening(), journal.progress(int(state.step), started):
             try:
                 state = train_stage(config, stage, state, journal, stop)
@@ -69,7 +69,7 @@ def train(config: Config) -> None:
 
 
 def train_stage(
-    config: Config, stage: Stage, state: TrainState, journal: Journal, stop: command_line.Stop
+    config: Config, stage: Stage, state: TrainState, journal: ImageJournal, stop: command_line.Stop
 ) -> TrainState:
     """Trains to the stage's end, an epoch at a time, each on the view whose turn it is."""
     per_epoch = stage.setup.per_epoch

@@ -19,7 +19,7 @@ from experiments import (
     report,
 )
 from experiments.cifar_config import Config
-from experiments.journal import Journal
+from experiments.image_journal import ImageJournal
 from experiments.run_directory import RunDirectory
 from experiments.splits import split
 from jaxlessons import checkpoint, summary, training
@@ -66,7 +66,7 @@ def train(
             state = checkpoint.restore(run.checkpoints, state)
         run.forget_metrics_after(int(state.step))
 
-    journal = Journal(experiment, run, images, splits, setup, config.keep)
+    journal = ImageJournal(experiment, run, images, splits, setup, config.keep)
     stop = command_line.Stop()
     with stop.listening(), journal.progress(int(state.step), started):
         try:

@@ -1,4 +1,4 @@
-"""What a CIFAR run says while it trains, and what it saves on the way."""
+"""What a run says while it trains, and what it saves on the way."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from experiments.cifar_setup import Setup
 from experiments.run_directory import RunDirectory
-from experiments.splits import Splits
-from jaxlessons import checkpoint, metrics, schedules, training
-from jaxlessons.data.cifar10 import ImageSet
+from jaxlessons import checkpoint, metrics
 from jaxlessons.errors import UserError
 from jaxlessons.loop import EpochEnd
 from jaxlessons.metrics import Sums
@@ -25,33 +22,56 @@ from jaxlessons.watch import NonFiniteError
 
 
 class Journal:
-    """Callbacks for `training.fit`: a progress bar, a line an epoch, checkpoints, and the end."""
+    """Callbacks for a training loop: a progress bar, a line an epoch, checkpoints, and the end.
+
+    data: the name of what is trained on. rates: the learning rate of each step, `[steps]`, of
+    which `per_epoch` make an epoch. keep: checkpoints kept beside the one with the best
+    `validation_<best>`. about: what each checkpoint says of itself.
+    """
 
     def __init__(
         self,
         experiment: str,
         run: RunDirectory,
-        images: ImageSet,
-        splits: Splits,
-        setup: Setup,
+        data: str,
+        rates: np.ndarray,
+        per_epoch: int,
+        *,
         keep: int,
+        best: str | None,
+        mode: checkpoint.Mode = "max",
+        about: dict[str, Any] | None = None,
     ) -> None:
-        self.experiment, self.run, self.images, self.splits = experiment, run, images, splits
-        self.eval_step, self.keep = setup.eval_step, keep
-        self.per_epoch, self.total_steps = setup.per_epoch, setup.total_steps
-        rate = schedules.lr_schedule(setup.phases, setup.per_epoch)
-        self.rates = np.asarray(rate(np.arange(setup.total_steps)))
-        self.best = "accuracy" if splits.validation is not None else None
+        self.experiment, self.run, self.data = experiment, run, data
+        self.rates, self.per_epoch, self.total_steps = rates, per_epoch, len(rates)
+        self.saving: dict[str, Any] = {"keep": keep, "best": best, "mode": mode, "about": about}
         self.epoch_began = time.perf_counter()
         self.seconds_to_first_step: float | None = None
         self.bar: Any = None
         self.since_epoch = metrics.Mean()
 
+    def validate(self, state: TrainState) -> dict[str, float] | None:
+        """The means over the validation split; None without one."""
+        raise NotImplementedError
+
+    def details(self, state: TrainState) -> dict[str, Any]:
+        """What else goes into an epoch's record."""
+        return {}
+
+    def line(self, record: dict[str, Any]) -> str:
+        """An epoch's record, to be read."""
+        parts = [f"epoch {record['epoch']:g}"]
+        for split in ("train", "validation"):
+            if f"{split}_loss" in record:
+                loss, accuracy = record[f"{split}_loss"], record[f"{split}_accuracy"]
+                parts.append(f"{split}: loss {loss:.4f}, accuracy {accuracy:.2%}")
+        return f"{record['data']} " + " | ".join([*parts, f"{record['seconds']:.0f} s"])
+
     @contextlib.contextmanager
     def progress(self, step: int, started: float) -> Iterator[None]:
         """The bar, from `step` on; started: `time.perf_counter()` when the run began."""
         self.started, self.epoch_began = started, time.perf_counter()
-        name, total = self.images.name, self.total_steps
+        name, total = self.data, self.total_steps
         with tqdm(total=total, initial=step, desc=name, unit="step", dynamic_ncols=True) as bar:
             self.bar = bar
             yield
@@ -70,19 +90,13 @@ class Journal:
         self.bar.update(step - self.bar.n)
 
     def on_epoch(self, end: EpochEnd) -> None:
-        """Evaluates on the validation images, then writes the record and the checkpoint."""
-        validation: dict[str, float] | None = None
-        record = self._record(end.state)
-        if self.splits.validation is not None:
-            validation, _ = training.evaluate(
-                self.eval_step, end.state.variables, self.splits.validation
-            )
-            record |= {f"validation_{name}": value for name, value in validation.items()}
+        """Evaluates on the validation split, then writes the record and the checkpoint."""
+        record, validation = self._record(end.state), self.validate(end.state)
+        record |= {f"validation_{name}": value for name, value in (validation or {}).items()}
+        record |= self.details(end.state)
         self.run.append_metrics(record)
-        checkpoint.save(
-            self.run.checkpoints, end.state, metrics=validation, keep=self.keep, best=self.best
-        )
-        tqdm.write(_line(record))
+        checkpoint.save(self.run.checkpoints, end.state, metrics=validation, **self.saving)
+        tqdm.write(self.line(record))
         self.epoch_began, self.since_epoch = time.perf_counter(), metrics.Mean()
 
     def _record(self, state: TrainState) -> dict[str, Any]:
@@ -95,14 +109,14 @@ class Journal:
             **{f"train_{name}": value for name, value in means.items()},
             "lr": float(self.rates[step - 1]),
             "seconds": round(time.perf_counter() - self.epoch_began, 2),
-            "data": self.images.name,
+            "data": self.data,
         }
 
     def stopped(self, state: TrainState) -> str:
         """Saves, where training stopped; the sentence that says how to go on."""
         if int(state.step) not in checkpoint.all_steps(self.run.checkpoints):
             self.run.append_metrics(self._record(state))
-            checkpoint.save(self.run.checkpoints, state, keep=self.keep, best=self.best)
+            checkpoint.save(self.run.checkpoints, state, **self.saving)
         step, total = int(state.step), self.total_steps
         return f"Stopped at step {step} of {total} and saved: go on by {self.resume_command()}"
 
@@ -121,12 +135,3 @@ class Journal:
         kept = "No checkpoint is before it" if step is None else f"That of step {step} is kept"
         lower = f"{self.resume_command()} --lr LOWER"
         return UserError(f"{error} {kept}: go on by {lower}")
-
-
-def _line(record: dict[str, Any]) -> str:
-    parts = [f"epoch {record['epoch']:g}"]
-    for split in ("train", "validation"):
-        if f"{split}_loss" in record:
-            loss, accuracy = record[f"{split}_loss"], record[f"{split}_accuracy"]
-            parts.append(f"{split}: loss {loss:.4f}, accuracy {accuracy:.2%}")
-    return f"{record['data']} " + " | ".join([*parts, f"{record['seconds']:.0f} s"])
