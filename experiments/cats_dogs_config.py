@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments import config_checks
 from jaxlessons.errors import UserError
 from jaxlessons.schedules import Phase
 
@@ -71,27 +72,14 @@ class Config:
 def check(config: Config) -> None:
     """Raises UserError, naming the flag, for a value that makes no sense."""
     above = ("size", "views", "epochs", "lr", "fine_epochs", "fine_lr", "rate_ratio")
-    for name in (*above, "batch_size", "keep"):
-        if not 0 < getattr(config, name) < math.inf:
-            raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be above 0.")
-    for name, limit in (
-        ("weight_decay", math.inf),
-        ("validation", math.inf),
-        ("dropout", 1.0),
-        ("seed", 2.0**32),
-    ):
-        if not 0 <= getattr(config, name) < limit:
-            text = "0 or more" if limit == math.inf else f"from 0 to below {limit:g}"
-            raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be {text}.")
+    config_checks.above_zero(config, (*above, "batch_size", "keep"))
+    unbounded = dict.fromkeys(("weight_decay", "validation"), math.inf)
+    config_checks.from_zero(config, {**unbounded, "dropout": 1.0, "seed": 2.0**32})
     if not 0 < config.zoom <= 1:
         raise UserError(f"--zoom is {config.zoom}: it must be above 0 and at most 1.")
     smallest = 32 if config.last == "block5_pool" else 16
     if config.size < smallest:
         raise UserError(f"--size is {config.size}: {config.last} needs {smallest} or more.")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def first_layer(config: Config) -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import tyro
-
 from experiments import command_line, comparison
 from experiments.comparison import Variant
 from jaxlessons.models.resnet import SmallResnet
@@ -58,9 +56,7 @@ def variants(config: Config) -> dict[str, Variant]:
 
 def main() -> None:
     """Trains every variant with every seed, then the table and the figure."""
-    config = tyro.cli(Config, prog="python -m experiments.cifar_ablation", description=__doc__)
-    run, records = comparison.compare("cifar_ablation", config, variants(config))
-    comparison.finish("cifar_ablation", run, config, records)
+    comparison.main("cifar_ablation", Config, variants, __doc__)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import jax
 import jax.numpy as jnp
 
+from experiments import config_checks
 from jaxlessons import losses, schedules
 from jaxlessons.data import augment
 from jaxlessons.data.cifar10 import ImageSet
@@ -95,29 +96,22 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises UserError, naming the flag, for a value that makes no sense."""
-    above = (
-        "epochs",
-        "lr",
-        "batch_size",
-        "keep",
-        *([] if config.clip_norm is None else ["clip_norm"]),
+    config_checks.above_zero(
+        config, ("epochs", "lr", "batch_size", "keep", "clip_norm", "swa_every")
     )
-    for name in above:
-        if not 0 < getattr(config, name) < math.inf:
-            raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be above 0.")
-    for name, limit in (
-        ("momentum", 1.0),
-        ("label_smoothing", 1.0),
-        ("dropout", 1.0),
-        ("weight_decay", math.inf),
-        ("tta", math.inf),
-        ("snapshots", math.inf),
-        ("validation", math.inf),
-        ("seed", 2.0**32),
-    ):
-        if not 0 <= getattr(config, name) < limit:
-            text = "0 or more" if limit == math.inf else f"from 0 to below {limit:g}"
-            raise UserError(f"{_flag(name)} is {getattr(config, name)}: it must be {text}.")
+    config_checks.from_zero(
+        config,
+        {
+            "momentum": 1.0,
+            "label_smoothing": 1.0,
+            "dropout": 1.0,
+            "weight_decay": math.inf,
+            "tta": math.inf,
+            "snapshots": math.inf,
+            "validation": math.inf,
+            "seed": 2.0**32,
+        },
+    )
     _check_averages(config)
     if len(set(config.augment)) < len(config.augment):
         raise UserError(f"--augment names {' '.join(config.augment)}: each can be there once.")
@@ -132,12 +126,6 @@ def _check_averages(config: Config) -> None:
         raise UserError(
             f"--swa-start is {config.swa_start}: it must lie within the {config.epochs:g} epochs."
         )
-    if not 0 < config.swa_every < math.inf:
-        raise UserError(f"--swa-every is {config.swa_every}: it must be above 0.")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def choose(preset: str | None) -> str:
@@ -168,7 +156,7 @@ def phases(config: Config, lesson: Sequence[Phase]) -> list[Phase]:
         "momentum": config.momentum,
         "optimizer": config.optimizer,
         "weight_decay": config.weight_decay,
-        "decoupled": config.decoupled or config.optimizer == "adamw",
+        "decoupled": is_decoupled(config),
     }
     match config.schedule:
         case "lesson":
@@ -188,6 +176,11 @@ def phases(config: Config, lesson: Sequence[Phase]) -> list[Phase]:
             return [Phase(config.epochs, config.lr, lr_decay, **same)]
 
 
+def is_decoupled(config: Config) -> bool:
+    """Whether the run's weight decay stands beside the step, and not in the gradient."""
+    return config.decoupled or config.optimizer == "adamw"
+
+
 def max_lr(lesson: Sequence[Phase]) -> float:
     """The highest rate of phases whose rates are single numbers, as the lessons' are."""
     return max(float(phase.lr) for phase in lesson)  # type: ignore[arg-type]
@@ -199,7 +192,9 @@ def network(config: Config, networks: Mapping[str, Any], num_classes: int) -> An
     settings = {"norm": config.norm, "dropout": config.dropout}
     for name, neutral in (("norm", "after"), ("dropout", 0.0)):
         if name not in kind.__dataclass_fields__ and settings.pop(name) != neutral:
-            raise UserError(f"{_flag(name)} has no meaning for --model {config.model}.")
+            raise UserError(
+                f"{config_checks.flag(name)} has no meaning for --model {config.model}."
+            )
     dtype = jnp.dtype(config.compute_dtype)
     return kind(num_classes=num_classes, dtype=dtype, **settings)
 

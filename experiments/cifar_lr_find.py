@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import jax
+from functools import partial
+from typing import Any
+
 import optax
 
 from experiments import cifar_config
@@ -15,6 +17,21 @@ from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.training import TrainState
 
 
+def optimizer_at(config: Config, lr: Any) -> optax.GradientTransformation:
+    """The optimizer that the run has at the rate `lr`, which may be traced."""
+    factory = optimizers.OPTIMIZERS[config.optimizer]
+    beta2 = optimizers.default_beta2(factory)
+    # The run's order: the clipped gradient, then the decay that goes with it, then the step.
+    before: list[optax.GradientTransformation] = []
+    beside = config.weight_decay
+    if config.clip_norm is not None:
+        before.append(optax.clip_by_global_norm(config.clip_norm))
+    if not cifar_config.is_decoupled(config):
+        before.append(optax.add_decayed_weights(config.weight_decay))
+        beside = 0.0
+    return optax.chain(*before, optimizers.make(factory, lr, config.momentum, beta2, beside))
+
+
 def find(
     config: Config,
     experiment: str,
@@ -23,18 +40,12 @@ def find(
     splits: Splits,
     images: ImageSet,
 ) -> None:
-    """Sweeps the rate with the config's optimizer, batch size and augmentation."""
-    factory = optimizers.OPTIMIZERS[config.optimizer]
-    beta2 = optimizers.default_beta2(factory)
-
-    def optimizer(lr: jax.Array) -> optax.GradientTransformation:
-        return optimizers.make(factory, lr, config.momentum, beta2, config.weight_decay)
-
+    """Sweeps the rate with the run's optimizer, batch size and augmentation."""
     sweep = lr_find.lr_find(
         state,
         splits.train,
         setup.module.apply,
-        optimizer=optimizer,
+        optimizer=partial(optimizer_at, config),
         batch_size=config.batch_size,
         loss=cifar_config.loss(config),
         augment=cifar_config.make_augment(config, images),

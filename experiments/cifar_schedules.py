@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import tyro
-
 from experiments import command_line, comparison, lr_schedules
 from experiments.comparison import Variant
 from jaxlessons.models.resnet import SmallResnet
@@ -45,9 +43,7 @@ def variants(config: Config) -> dict[str, Variant]:
 
 def main() -> None:
     """Trains every variant with every seed, then the table and the figure."""
-    config = tyro.cli(Config, prog="python -m experiments.cifar_schedules", description=__doc__)
-    run, records = comparison.compare("cifar_schedules", config, variants(config))
-    comparison.finish("cifar_schedules", run, config, records)
+    comparison.main("cifar_schedules", Config, variants, __doc__)
 
 
 if __name__ == "__main__":

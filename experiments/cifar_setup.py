@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -78,6 +78,16 @@ def make_averager(config: Config, per_epoch: int) -> Averager | None:
         return None
     every = max(1, round(config.swa_every * per_epoch))
     return averaging.swa(round(config.swa_start * per_epoch), every)
+
+
+def evaluate_splits(setup: Setup, variables: Mapping[str, Any], splits: Splits) -> dict[str, float]:
+    """validation_accuracy and validation_loss, where images were kept back, and those of test."""
+    found: dict[str, float] = {}
+    for name, split in (("validation", splits.validation), ("test", splits.test)):
+        if split is not None:
+            means, _ = training.evaluate(setup.eval_step, variables, split)
+            found |= {f"{name}_accuracy": means["accuracy"], f"{name}_loss": means["loss"]}
+    return found
 
 
 def averaged_variables(

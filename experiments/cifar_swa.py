@@ -20,8 +20,9 @@ import numpy as np
 import tyro
 
 from experiments import command_line, comparison
-from experiments.cifar_setup import Setup, averaged_variables
+from experiments.cifar_setup import Setup, averaged_variables, evaluate_splits
 from experiments.comparison import Record, Variant
+from experiments.comparison_rows import summarize
 from experiments.splits import Splits
 from jaxlessons import averaging, plotting, training
 from jaxlessons.errors import UserError
@@ -78,13 +79,11 @@ def _phases(config: Config, shares: list[tuple[float, Any]]) -> list[Phase]:
 def evaluate_average(name: str, setup: Setup, state: TrainState, splits: Splits) -> Record:
     """The averaged network's figures and, for the record, the losses along the line to it."""
     variables = averaged_variables(setup, state, splits.train.inputs)
-    if variables is None:
+    if variables is None or state.average is None:
         return {}
-    record: Record = {"networks": int(state.average.count)}  # type: ignore[union-attr]
-    for part, examples in (("validation", splits.validation), ("test", splits.test)):
-        if examples is not None:
-            means, _ = training.evaluate(setup.eval_step, variables, examples)
-            record |= {f"averaged_{part}_{k}": v for k, v in means.items()}
+    figures = evaluate_splits(setup, variables, splits)
+    record: Record = {"networks": int(state.average.count)}
+    record |= {f"averaged_{key}": value for key, value in figures.items()}
     last, average = state.params, variables["params"]
     return record | {"line": loss_along_line(setup, last, average, state.batch_stats, splits)}
 
@@ -114,10 +113,8 @@ def main() -> None:
     """Trains both with every seed, then the table and the figures."""
     config = tyro.cli(Config, prog="python -m experiments.cifar_swa", description=__doc__)
     run, records = comparison.compare("cifar_swa", config, variants(config), after=evaluate_average)
-    averaged = [
-        row._replace(name="swa, the average") for row in comparison.summarize(records, "averaged_")
-    ]
-    rows = comparison.summarize(records)
+    averaged = [row._replace(name="swa, the average") for row in summarize(records, "averaged_")]
+    rows = summarize(records)
     names = {"swa": "swa, its last iterate"}
     rows = [row._replace(name=names.get(row.name, row.name)) for row in rows]
     comparison.finish("cifar_swa", run, config, records, [*rows, *averaged])

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from experiments import config_checks
 from experiments.run_directory import RunDirectory
 from jaxlessons.errors import UserError
 from jaxlessons.files import DISK_ERRORS
@@ -31,6 +32,17 @@ FREE_ON_RESUME = {
     "lr",
     "clip_norm",
     "tta",
+    *(
+        "sample",
+        "checkpoint",
+        "length",
+        "samples",
+        "temperature",
+        "top_k",
+        "top_p",
+        "greedy",
+        "beams",
+    ),
 }
 
 
@@ -39,15 +51,17 @@ def parse(
     defaults: Callable[[str | None, str | None], C],
     description: str | None,
     argv: Sequence[str] | None = None,
+    choice: str = "model",
 ) -> C:
     """The config that the command line asks for.
 
     defaults: (--model, --preset, None where not given) -> the config whose fields stand for the
     flags left out, so that --help shows what would really run. With --resume these are the
-    saved run's own, and flags that contradict them are refused.
+    saved run's own, and flags that contradict them are refused. choice: what the first of the two
+    flags is called instead.
     """
     argv = sys.argv[1:] if argv is None else argv
-    early = _peek(argv)
+    early = _peek(argv, choice)
     saved = None
     if early.resume and not early.help:
         saved = RunDirectory.existing(early.runs_dir, experiment, early.name)
@@ -64,11 +78,12 @@ def parse(
     return config
 
 
-def _peek(argv: Sequence[str]) -> argparse.Namespace:
+def _peek(argv: Sequence[str], choice: str) -> argparse.Namespace:
     """The flags that decide the others' defaults; tyro judges them all afterwards."""
     runs = Path("runs")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--model", "--preset", "--name"):
+    parser.add_argument(f"--{choice}", dest="model", nargs="?")
+    for name in ("--preset", "--name"):
         parser.add_argument(name, nargs="?")
     parser.add_argument("--runs-dir", "--runs_dir", type=Path, default=runs, const=runs, nargs="?")
     parser.add_argument("--resume", action="store_true")
@@ -83,7 +98,7 @@ def _check_unchanged(saved: Any, asked: Any, path: Path) -> None:
     for field in dataclasses.fields(saved):
         then, now = getattr(saved, field.name), getattr(asked, field.name)
         if then != now and field.name not in FREE_ON_RESUME:
-            flag = "--" + field.name.replace("_", "-")
+            flag = config_checks.flag(field.name)
             raise UserError(
                 f"{path} was begun with {flag} {then}, and --resume goes on with the same: leave "
                 f"out {flag} {now}, or start a new run without --resume."

@@ -9,17 +9,18 @@ the others.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import tyro
 from tqdm import tqdm
 
-from experiments import cifar_config, cifar_setup
+from experiments import cifar_config, cifar_setup, config_checks
 from experiments.cifar_setup import Setup
+from experiments.comparison_rows import Row, summarize, table
 from experiments.run_directory import RunDirectory, provenance
 from experiments.splits import Splits, split
 from jaxlessons import plotting, training
@@ -30,6 +31,7 @@ from jaxlessons.training import TrainState
 from jaxlessons.watch import NonFiniteError
 
 Record = dict[str, Any]
+C = TypeVar("C", bound="Config")
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,19 @@ def with_weight_decay(phase: Phase, decay: float) -> Phase:
     return dataclasses.replace(phase, weight_decay=decay, decoupled=False)
 
 
+def main(
+    experiment: str,
+    config_type: type[C],
+    variants: Callable[[C], Mapping[str, Variant]],
+    description: str | None,
+) -> None:
+    """All of a comparison's script: trains the variants of its config, then table and figure."""
+    prog = f"python -m experiments.{experiment}"
+    config = tyro.cli(config_type, prog=prog, description=description)
+    run, records = compare(experiment, config, variants(config))
+    finish(experiment, run, config, records)
+
+
 def compare(
     experiment: str,
     config: Config,
@@ -142,7 +157,7 @@ def _open_run(experiment: str, config: Config, data: str) -> RunDirectory:
     for name in ("epochs", "lr", "batch_size", "validation"):
         if getattr(begun, name) != getattr(config, name):
             raise UserError(
-                f"{run.path} was begun with --{name.replace('_', '-')} {getattr(begun, name)}: "
+                f"{run.path} was begun with {config_checks.flag(name)} {getattr(begun, name)}: "
                 "go on with the same, or start a new comparison without --resume."
             )
     return run
@@ -169,10 +184,7 @@ def _trial(
         except NonFiniteError as error:
             return record | {"diverged": error.step}
     record["seconds"] = round(time.perf_counter() - began, 1)
-    for part, examples in (("validation", splits.validation), ("test", splits.test)):
-        if examples is not None:
-            means, _ = training.evaluate(setup.eval_step, state.variables, examples)
-            record |= {f"{part}_accuracy": means["accuracy"], f"{part}_loss": means["loss"]}
+    record |= cifar_setup.evaluate_splits(setup, state.variables, splits)
     return record | after(name, setup, state, splits)
 
 
@@ -182,45 +194,6 @@ def _line(record: Record) -> str:
         return f"{head} diverged at step {record['diverged']}"
     figures = (f"{k} {v:.4f}" for k, v in record.items() if k.endswith(("accuracy", "loss")))
     return f"{head} {', '.join(figures)}, {record['seconds']:.0f} s"
-
-
-class Row(NamedTuple):
-    """One variant's accuracies in per cent: mean and standard deviation over its trials."""
-
-    name: str
-    trials: int
-    validation: tuple[float, float]
-    test: tuple[float, float]
-
-
-def summarize(records: Sequence[Record], prefix: str = "") -> list[Row]:
-    """A row a variant; prefix: "averaged_" for the figures of the averaged networks."""
-    rows = []
-    for name in dict.fromkeys(record["variant"] for record in records):
-        trials = [r for r in records if r["variant"] == name and f"{prefix}test_accuracy" in r]
-        if trials:
-            values = (
-                mean_and_deviation([100 * r[f"{prefix}{part}_accuracy"] for r in trials])
-                for part in ("validation", "test")
-                if f"{prefix}{part}_accuracy" in trials[0]
-            )
-            *validation, test = values
-            rows.append(Row(name, len(trials), validation[0] if validation else test, test))
-    return rows
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """The sample's mean and standard deviation, which is 0 for one value."""
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown."""
-    lines = ["| variant | validation | test | seeds |", "|---|---|---|---|"]
-    for row in rows:
-        validation, test = (f"{mean:.1f} ± {dev:.1f} %" for mean, dev in (row.validation, row.test))
-        lines.append(f"| {row.name} | {validation} | {test} | {row.trials} |")
-    return "\n".join(lines)
 
 
 def finish(

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments import command_line
+from experiments import command_line, config_checks
 from experiments.run_directory import RunDirectory, provenance
 from jaxlessons import plotting
-from jaxlessons.errors import UserError
 from jaxlessons.schedules import (
     Phase,
     lr_schedule,
@@ -89,10 +88,7 @@ def table(named: Mapping[str, Sequence[Phase]], steps_per_epoch: int) -> str:
 def main() -> None:
     """Prints the table and draws the figure."""
     config = tyro.cli(Config, prog="python -m experiments.lr_schedules", description=__doc__)
-    for name in ("epochs", "lr", "steps_per_epoch"):
-        if not 0 < getattr(config, name) < float("inf"):
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} is {getattr(config, name)}: it must be above 0.")
+    config_checks.above_zero(config, ("epochs", "lr", "steps_per_epoch"))
     named = schedules(config.lr, config.epochs)
     print(table(named, config.steps_per_epoch))
     run = RunDirectory.new(config.runs_dir, "lr_schedules", None, "schedules")

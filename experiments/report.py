@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from experiments.cifar_config import Config
-from experiments.cifar_setup import Setup, averaged_variables
-from experiments.journal import Journal
+from experiments.cifar_setup import Setup, averaged_variables, evaluate_splits
+from experiments.image_journal import ImageJournal
 from experiments.run_directory import RunDirectory, provenance
 from experiments.splits import Splits
 from jaxlessons import checkpoint, metrics, plotting, schedules, training, tta
@@ -22,7 +22,7 @@ from jaxlessons.training import TrainState
 SHOWN = 32  # images in predictions.png
 
 
-def finish(journal: Journal, setup: Setup, state: TrainState, config: Config) -> None:
+def finish(journal: ImageJournal, setup: Setup, state: TrainState, config: Config) -> None:
     """Evaluates the network, and what --swa-start, --ema, --snapshots and --tta make of it."""
     run, images, splits = journal.run, journal.images, journal.splits
     test, logits = training.evaluate(setup.eval_step, state.variables, splits.test)
@@ -65,7 +65,7 @@ def finish(journal: Journal, setup: Setup, state: TrainState, config: Config) ->
 
 
 def draw(
-    journal: Journal, records: list[dict[str, Any]], probabilities: np.ndarray, title: str
+    journal: ImageJournal, records: list[dict[str, Any]], probabilities: np.ndarray, title: str
 ) -> dict[str, Any]:
     """The figures by the names of their files."""
     images, labels = journal.images.test_images, journal.images.test_labels
@@ -89,12 +89,8 @@ def evaluate_average(
     if variables is None or state.average is None:
         return None
     checkpoint.save(run.averaged, variables, step=int(state.step))
-    found: dict[str, Any] = {"networks": int(state.average.count)}
-    for name, split in (("validation", splits.validation), ("test", splits.test)):
-        if split is not None:
-            means, _ = training.evaluate(setup.eval_step, variables, split)
-            found |= {f"{name}_accuracy": means["accuracy"], f"{name}_loss": means["loss"]}
-    return found
+    networks = {"networks": int(state.average.count)}
+    return networks | evaluate_splits(setup, variables, splits)
 
 
 def snapshot_steps(config: Config, setup: Setup) -> list[int]:

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import command_line, comparison
-from experiments.comparison import Row
+from experiments import command_line, comparison_rows
+from experiments.comparison_rows import Row
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 
@@ -123,7 +123,7 @@ def recorded() -> list[dict[str, Any]]:
 def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The ladder's table, and each comparison's by the name of its experiment."""
     compared = {
-        result["experiment"]: comparison.table([Row(**row) for row in result["rows"]])
+        result["experiment"]: comparison_rows.table([Row(**row) for row in result["rows"]])
         for result in results
         if "trials" in result
     }

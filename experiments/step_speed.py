@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from experiments import cifar_cnn, cifar_resnet, command_line
+from experiments import cifar_cnn, cifar_resnet, command_line, config_checks
 from experiments.run_directory import RunDirectory, provenance
 from jaxlessons import training
 from jaxlessons.errors import UserError
@@ -106,8 +106,8 @@ def main() -> None:
             raise UserError(f"--models has {name!r}: it must be of {', '.join(NETWORKS)}.")
     for name in ("batch_size", "rounds", "steps"):
         if getattr(config, name) < 1:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} is {getattr(config, name)}: it must be 1 or more.")
+            flag = config_checks.flag(name)
+            raise UserError(f"{flag} is {getattr(config, name)}: it must be 1 or more.")
     rows = [compare(name, config) for name in config.models]
     run = RunDirectory.new(config.runs_dir, "step_speed", None, jax.default_backend())
     run.write_json(

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.comparison import Row
+from experiments.comparison_rows import Row
 from jaxlessons import plotting
 from jaxlessons.schedules import Phase, lr_schedule, one_cycle
 

@@ -3,10 +3,13 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxlessons import checkpoint
+from experiments import cifar_config, cifar_lr_find
+from jaxlessons import checkpoint, optim
 from jaxlessons.data import augment
 from jaxlessons.models.convnet import SimpleNet
 
@@ -162,6 +165,35 @@ def test_lr_find_prints_suggestions_draws_and_trains_nothing(run):
     assert [path.name for path in folder.iterdir()] == ["lr_find.png"]
     assert "Suggested learning rate: steepest" in found.out
     assert str(folder.relative_to(folder.parents[2]) / "lr_find.png") in found.out
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "decoupled": True},
+        {"optimizer": "adam", "clip_norm": 0.5},
+        {"optimizer": "adamw"},
+        {"optimizer": "lamb"},
+    ],
+    ids=lambda settings: " ".join(map(str, settings.values())),
+)
+def test_lr_find_sweeps_with_the_optimizer_that_the_run_has(settings):
+    config = cifar_config.Config(
+        schedule="constant", lr=0.03, momentum=0.8, weight_decay=0.2, **settings
+    )
+    whole = optim.phased_optimizer(cifar_config.phases(config, []), 10, clip_norm=config.clip_norm)
+    swept = cifar_lr_find.optimizer_at(config, jnp.float32(0.03))
+    ends = []
+    for optimizer in (whole, swept):
+        params = {"w": jnp.array([1.0, -2.0, 3.0])}
+        state = optimizer.init(params)
+        for scale in (1.0, -0.5):
+            grads = {"w": scale * jnp.array([0.3, 0.1, -0.6])}
+            updates, state = optimizer.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        ends.append(params["w"])
+    np.testing.assert_allclose(*ends, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

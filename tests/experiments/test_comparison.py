@@ -17,7 +17,8 @@ from experiments import (
     comparison,
     lr_schedules,
 )
-from experiments.comparison import Row, Variant
+from experiments.comparison import Variant
+from experiments.comparison_rows import Row, summarize, table
 from jaxlessons import averaging
 from jaxlessons.data import cifar10
 from jaxlessons.errors import UserError
@@ -83,7 +84,7 @@ def test_a_trial_that_diverges_is_told_and_left_out(small, capsys):
     _, records = comparison.compare("x", small, variants)
     assert "diverged at step" in capsys.readouterr().out
     assert "test_accuracy" not in records[0]
-    assert [row.name for row in comparison.summarize(records)] == ["lr 0.002"]
+    assert [row.name for row in summarize(records)] == ["lr 0.002"]
 
 
 def test_rows_are_means_and_deviations_in_per_cent():
@@ -93,12 +94,12 @@ def test_rows_are_means_and_deviations_in_per_cent():
         for t, v in zip(tests, validations, strict=True)
     ]
     records.append({"variant": "b", "test_accuracy": 0.25, "validation_accuracy": 0.5})
-    rows = comparison.summarize(records)
+    rows = summarize(records)
     assert rows[0].test == pytest.approx((65, 100 * statistics.stdev(tests)))
     assert rows[0].validation == pytest.approx((30, 100 * statistics.stdev(validations)))
     assert rows[1] == Row("b", 1, (50, 0), (25, 0))
-    assert [row.test for row in comparison.summarize(records, "averaged_")] == [(100, 0)]
-    assert comparison.table(rows).splitlines() == [
+    assert [row.test for row in summarize(records, "averaged_")] == [(100, 0)]
+    assert table(rows).splitlines() == [
         "| variant | validation | test | seeds |",
         "|---|---|---|---|",
         "| a | 30.0 ± 17.3 % | 65.0 ± 13.2 % | 3 |",

@@ -1,0 +1,31 @@
+"""Checks of configs whose fields are flags, with one sentence for each that makes no sense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxlessons.errors import UserError
+
+
+def flag(name: str) -> str:
+    """The field's flag on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def above_zero(config: Any, names: Iterable[str]) -> None:
+    """Raises UserError for a field that isn't finite and above 0; one that is None is left out."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{flag(name)} is {value}: it must be above 0.")
+
+
+def from_zero(config: Any, limits: Mapping[str, float]) -> None:
+    """Raises UserError for a field that isn't 0 or more, and below its limit, which may be inf."""
+    for name, limit in limits.items():
+        value = getattr(config, name)
+        if not 0 <= value < limit:
+            text = "0 or more" if limit == math.inf else f"from 0 to below {limit:g}"
+            raise UserError(f"{flag(name)} is {value}: it must be {text}.")
