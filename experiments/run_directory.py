@@ -80,6 +80,11 @@ class RunDirectory:
         with replacing(self.path / name) as file:
             file.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
+    def write_text(self, name: str, content: str) -> None:
+        """Writes `content` as `name`, in UTF-8."""
+        with replacing(self.path / name) as file:
+            file.write_text(content, encoding="utf-8")
+
     def write_config(self, config: Any, data: str) -> None:
         """config.json: every field of the dataclass, the data set's name and the command."""
         command = self._config()["command"] if (self.path / "config.json").exists() else _command()

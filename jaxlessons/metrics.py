@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -50,6 +51,16 @@ class Mean:
 
     def result(self) -> dict[str, float]:
         return {name: total / max(count, 1.0) for name, (total, count) in self._sums.items()}
+
+
+def perplexity(nats: float) -> float:
+    """e to the mean loss in nats: the number of equally likely characters it stands for."""
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def bits_per_character(nats: float) -> float:
+    """The mean loss in bits: nats / ln 2."""
+    return nats / math.log(2)
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray, epsilon: float = 1e-15) -> float:

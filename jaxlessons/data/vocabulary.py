@@ -96,6 +96,11 @@ class Vocabulary:
         tokens = np.where(outside, 0, order + int(self.unknown))
         return tokens.astype(np.int32)
 
+    def missing(self, text: str) -> str | None:
+        """The first character of `text` (once it is lower-cased) that has no symbol of its own."""
+        text = text.lower() if self.lower else text
+        return next((symbol for symbol in text if symbol not in set(self._known)), None)
+
     def decode(self, tokens: Iterable[int] | np.ndarray) -> str:
         """The text of tokens `[n]`; the unknown symbol is shown as U+FFFD.
 

@@ -1,0 +1,110 @@
+"""Text from a trained character model; all that it takes is a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import char_config
+from experiments.char_config import Config
+from experiments.run_directory import RunDirectory
+from jaxlessons import beam_search, checkpoint, generate
+from jaxlessons.data.vocabulary import Vocabulary, describe
+from jaxlessons.errors import UserError
+from jaxlessons.models.char import StatefulCharRNN
+
+
+class Trained(NamedTuple):
+    """A network with its parameters, and what its tokens stand for."""
+
+    model: StatefulCharRNN
+    variables: dict[str, Any]
+    vocabulary: Vocabulary
+
+
+def write(config: Config, experiment: str) -> None:
+    """Prints what the network goes on with after --sample, each character as it comes."""
+    folder, step = find(config, experiment)
+    trained = load(folder, step)
+    prompt = encode(trained.vocabulary, str(config.sample))
+    if config.beams:
+        texts, scores = beam_search.beam_search(
+            trained.model.apply, trained.variables, prompt, config.length, config.beams
+        )
+        for tokens, score in zip(texts, scores, strict=True):
+            written = trained.vocabulary.decode(np.asarray(tokens))
+            print(f"{config.sample}{written}\n[log probability {float(score):.2f} nats]\n")
+        return
+    chunks = generate.stream(
+        trained.model.apply,
+        trained.variables,
+        prompt,
+        config.length,
+        jax.random.key(config.seed),
+        samples=config.samples,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        greedy=config.greedy,
+    )
+    if config.samples == 1:
+        print(config.sample, end="", flush=True)
+        for chunk in chunks:
+            print(trained.vocabulary.decode(chunk[0]), end="", flush=True)
+        print()
+        return
+    for number, tokens in enumerate(np.concatenate(list(chunks), axis=1), 1):
+        print(f"[{number}]\n{config.sample}{trained.vocabulary.decode(tokens)}\n")
+
+
+def find(config: Config, experiment: str) -> tuple[Path, int]:
+    """(the folder with checkpoints, the step): --checkpoint, or the best of a run, or its last."""
+    if config.checkpoint is None:
+        try:
+            run = RunDirectory.existing(config.runs_dir, experiment, config.name)
+        except UserError as error:
+            raise UserError(
+                f"There is no trained network in {config.runs_dir / experiment}: train one by "
+                f"python -m experiments.{experiment}, or name a --checkpoint."
+            ) from error
+        folder = run.checkpoints
+    else:
+        folder = config.checkpoint
+        if folder.name.isdigit() and (step := int(folder.name)) in checkpoint.all_steps(
+            folder.parent
+        ):
+            return folder.parent, step
+        if (folder / "checkpoints").is_dir():
+            folder = folder / "checkpoints"
+    best = checkpoint.best_step(folder, "loss", "min")
+    latest = checkpoint.latest_step(folder)
+    if latest is None:
+        raise UserError(f"{folder} holds no checkpoint: name another by --checkpoint or --name.")
+    return folder, latest if best is None else best
+
+
+def load(folder: Path, step: int) -> Trained:
+    """The network that a checkpoint tells of, with the parameters in it."""
+    about = checkpoint.read_about(folder, step)
+    if "model" not in about:
+        raise UserError(f"{folder / str(step)} is no character model's: name another --checkpoint.")
+    model = char_config.make_model(about["model"])
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    params = checkpoint.restore(folder, shapes["params"], step, part="params")
+    return Trained(model, {"params": params}, Vocabulary.from_json(about.get("vocabulary")))
+
+
+def encode(vocabulary: Vocabulary, prompt: str) -> np.ndarray:
+    """The prompt's tokens; UserError for a character that the network was not trained on."""
+    if not prompt:
+        raise UserError("--sample is empty: name at least one character to go on from.")
+    if missing := vocabulary.missing(prompt):
+        raise UserError(
+            f"--sample {prompt!r} has {describe(missing)}, which is not among the "
+            f"{len(vocabulary)} symbols that the network was trained on: leave it out."
+        )
+    return vocabulary.encode(prompt)
