@@ -7,24 +7,21 @@ Smith, Cyclical learning rates for training neural networks (2015), as fast.ai m
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxlessons import losses, training
+from jaxlessons import losses, mock_training, training
 from jaxlessons.errors import UserError
 from jaxlessons.lr_curve import Sweep
-from jaxlessons.training import Apply, Augment, Examples, Loss, Place, TrainState, TrainStep
+from jaxlessons.mock_training import MakeOptimizer
+from jaxlessons.training import Apply, Augment, Examples, Loss, TrainState
 
 MIN_STEPS = 5
-
-# A value, traced, -> the optimizer that has it.
-MakeOptimizer = Callable[[Any], optax.GradientTransformation]
 
 
 def sweep(
@@ -62,12 +59,14 @@ def sweep(
     """
     values = np.asarray(values, np.float64)
     _check(values, split, smoothing, diverged)
-    optimizer = _swept(make_optimizer, values)
+    optimizer = mock_training.swept_optimizer(make_optimizer, values)
     train_step = training.make_train_step(apply, optimizer, loss=loss, augment=augment)
-    advance = _make_advance(train_step, smoothing, diverged)
-    carry = jax.jit(functools.partial(_start, optimizer))(state)
-    rows = _rows(state.key, len(split.labels), batch_size, len(values))
-    run = _scan if (jax.default_backend() != "cpu" if scan is None else scan) else _loop
+    advance = mock_training.make_advance(train_step, smoothing, diverged)
+    carry = jax.jit(partial(mock_training.start, optimizer))(state)
+    rows = mock_training.batch_rows(state.key, len(split.labels), batch_size, len(values))
+    if scan is None:
+        scan = jax.default_backend() != "cpu"
+    run = mock_training.run_scan if scan else mock_training.run_loop
     each, smoothed, stopped = run(advance, carry, split, rows)
     steps = int(np.argmax(stopped)) if stopped.any() else len(values)
     if steps < MIN_STEPS:
@@ -163,107 +162,3 @@ def _check(values: np.ndarray, split: Examples, smoothing: float, diverged: floa
         raise UserError(f"smoothing is {smoothing:g}: it must be in [0, 1), as 0.98.")
     if not diverged > 1:
         raise UserError(f"diverged is {diverged:g}: it must be above 1, as 4 times the least loss.")
-
-
-class _SweptState(NamedTuple):
-    """step: int32 scalar; values: `[steps]` float32; inner: the optimizer's own."""
-
-    step: jax.Array
-    values: jax.Array
-    inner: Any
-
-
-def _swept(make_optimizer: MakeOptimizer, values: np.ndarray) -> optax.GradientTransformation:
-    """The optimizer that has `values[i]` in its step i."""
-
-    def init(params: Any) -> _SweptState:
-        table = jnp.asarray(values, jnp.float32)
-        return _SweptState(jnp.zeros([], jnp.int32), table, make_optimizer(table[0]).init(params))
-
-    def update(grads: Any, state: _SweptState, params: Any = None) -> tuple[Any, _SweptState]:
-        optimizer = make_optimizer(state.values[state.step])
-        updates, inner = optimizer.update(grads, state.inner, params)
-        return updates, _SweptState(state.step + 1, state.values, inner)
-
-    return optax.GradientTransformation(init, update)
-
-
-class _Track(NamedTuple):
-    """The smoothed loss so far: float32 scalars, and whether it has diverged."""
-
-    average: jax.Array
-    weight: jax.Array
-    least: jax.Array
-    stopped: jax.Array
-
-
-Carry = tuple[TrainState, _Track]
-Output = tuple[jax.Array, jax.Array, jax.Array]  # loss, smoothed loss, whether it has diverged
-Advance = Callable[[Carry, Examples, Place], tuple[Carry, Output]]
-Rows = tuple[np.ndarray, np.ndarray]  # those of all batches `[steps, batch]`; epochs `[steps]`
-Curves = tuple[np.ndarray, np.ndarray, np.ndarray]  # the outputs of all steps taken
-
-
-def _start(optimizer: optax.GradientTransformation, state: TrainState) -> Carry:
-    """Copies all of the state: the train step donates what it gets, and it is the caller's."""
-    state = state.replace(opt_state=optimizer.init(state.params))
-    track = _Track(jnp.float32(0), jnp.float32(0), jnp.float32(jnp.inf), jnp.bool_(False))
-    return jax.tree.map(jnp.copy, (state, track))
-
-
-def _make_advance(train_step: TrainStep, smoothing: float, diverged: float) -> Advance:
-    def advance(carry: Carry, split: Examples, place: Place) -> tuple[Carry, Output]:
-        state, track = carry
-        state, sums = train_step(state, split, place)
-        total, count = sums["loss"]
-        loss = total / count
-        average = smoothing * track.average + (1 - smoothing) * loss
-        weight = smoothing * track.weight + (1 - smoothing)
-        smoothed = average / weight
-        least = jnp.minimum(track.least, smoothed)
-        stopped = ~jnp.isfinite(smoothed) | (smoothed > diverged * least)
-        return (state, _Track(average, weight, least, stopped)), (loss, smoothed, stopped)
-
-    return advance
-
-
-def _loop(advance: Advance, carry: Carry, split: Examples, rows: Rows) -> Curves:
-    step = jax.jit(advance, donate_argnums=0)
-    outputs = []
-    for place in zip(*rows, strict=True):
-        carry, output = step(carry, split, Place(*place))
-        outputs.append(jax.device_get(output))
-        if outputs[-1][-1]:
-            break
-    each, smoothed, stopped = (np.array(column) for column in zip(*outputs, strict=True))
-    return each, smoothed, stopped
-
-
-def _scan(advance: Advance, carry: Carry, split: Examples, rows: Rows) -> Curves:
-    """After the step that diverged it only repeats that it has."""
-
-    def skip(carry: Carry, place: Place) -> tuple[Carry, Output]:
-        return carry, (jnp.float32(jnp.nan), jnp.float32(jnp.nan), jnp.bool_(True))
-
-    @jax.jit
-    def run(carry: Carry, split: Examples, places: Place) -> Output:
-        def body(carry: Carry, place: Place) -> tuple[Carry, Output]:
-            return jax.lax.cond(
-                carry[1].stopped, skip, lambda c, p: advance(c, split, p), carry, place
-            )
-
-        return jax.lax.scan(body, carry, places)[1]
-
-    places = Place(*map(jnp.asarray, rows))
-    each, smoothed, stopped = jax.device_get(run(carry, split, places))
-    return each, smoothed, stopped
-
-
-def _rows(key: jax.Array, count: int, batch_size: int, steps: int) -> Rows:
-    """As in a new training; numpy's, since taking a jax array apart costs a compilation."""
-    per_epoch = training.steps_per_epoch(count, batch_size)
-    epochs = np.arange(steps) // per_epoch
-    orders = [training.epoch_order(key, epoch, count) for epoch in range(epochs[-1] + 1)]
-    rows = np.concatenate([order[: per_epoch * batch_size] for order in orders])
-    rows = rows.reshape(-1, batch_size)[:steps]
-    return rows.astype(np.int32), epochs.astype(np.int32)
