@@ -152,11 +152,16 @@ def _products(params: Params, hidden: jax.Array, x: jax.Array) -> tuple[jax.Arra
 
 
 def linear(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
-    """x W^T + b for x `[..., in]`, W `[out, in]`: multiplied in x's type, added up in float32."""
+    """x W^T + b for x `[..., in]`, W `[out, in]`: multiplied in x's type, added up in `wide`."""
     product = jax.lax.dot_general(
         x,
         weight.astype(x.dtype),
         (((x.ndim - 1,), (1,)), ((), ())),
-        preferred_element_type=jnp.float32,
+        preferred_element_type=wide(x.dtype),
     )
-    return product + jnp.broadcast_to(bias, product.shape)
+    return product + jnp.broadcast_to(bias.astype(product.dtype), product.shape)
+
+
+def wide(dtype: Any) -> jnp.dtype:
+    """The type of sums, gates and carry for products in `dtype`: float32, or float64 with it."""
+    return jnp.promote_types(dtype, jnp.float32)

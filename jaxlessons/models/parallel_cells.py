@@ -43,8 +43,8 @@ def minlstm_steps(gates: jax.Array) -> Linear:
     """h' = f h + i n, both divided by their sum; gates are f, i before the sigmoids, and n."""
     f, i, n = jnp.split(gates, 3, axis=-1)
     # sigmoid(f) / (sigmoid(f) + sigmoid(i)) without a quotient of two small numbers.
-    share = jax.nn.sigmoid(jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i))
-    return Linear(share, (1 - share) * n)
+    odds = jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i)
+    return Linear(jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds) * n)
 
 
 def qrnn_steps(gates: jax.Array) -> Linear:
@@ -143,12 +143,10 @@ def _windows(
     inputs: jax.Array, before: jax.Array, mask: jax.Array | None, reverse: bool
 ) -> tuple[jax.Array, jax.Array]:
     """(each step's input behind that of the step before it, the carry's new input before)."""
-    first = before[None].astype(inputs.dtype)
-    if mask is None:
-        kept = inputs
-    else:
+    first, kept = before[None].astype(inputs.dtype), inputs
+    if reverse and mask is not None:
         # Backwards, the step before the last real one is padding: there the carry's own counts.
-        kept = jnp.where(jnp.broadcast_to(mask, inputs.shape), inputs, first if reverse else 0)
+        kept = jnp.where(jnp.broadcast_to(mask, inputs.shape), inputs, first)
     shifted = jnp.concatenate([kept[1:], first] if reverse else [first, kept[:-1]])
     if reverse or mask is None:
         last = kept[0 if reverse else -1]

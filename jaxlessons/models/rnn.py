@@ -24,6 +24,7 @@ from jaxlessons.models.cells import (
     lstm_cell,
     rnn_cell,
     scan_layer,
+    wide,
 )
 from jaxlessons.models.parallel_cells import mingru_cell, minlstm_cell, parallel_layer, qrnn_cell
 from jaxlessons.models.rnn_checks import check_settings, checked_carry, checked_lengths
@@ -57,7 +58,7 @@ class Recurrent(nn.Module):
     each gate by itself: "uniform" as PyTorch, orthogonal (Saxe et al., 2014) or the identity
     (Le et al., 2015). forget_bias: what the LSTM's forget gate has in place of its random bias,
     such as 1 (Gers et al., 2000; Jozefowicz et al., 2015). dtype: of the products and outputs;
-    sums, gates and carry are float32.
+    sums, gates and carry are float32, or float64 where dtype is.
 
     backend:
       "scan": `lax.scan` of the cell, the reference.
@@ -94,7 +95,8 @@ class Recurrent(nn.Module):
         layer 1, ...), that of the cell: h `[batch, features]`, the LSTM's (h, c), the QRNN's
         (c, the input before). None is zeros. lengths: int `[batch]`, the real steps of each
         sequence: outputs beyond them are zero, and the carry is that of the last real step, the
-        backward direction's that of the first.
+        backward direction's that of the first. What x holds beyond them has no effect. Under
+        jit, where their values can't be checked, they are clipped to 0..time.
 
         Raises:
           UserError: for a setting, a carry or lengths that don't fit.
@@ -109,14 +111,17 @@ class Recurrent(nn.Module):
         ]
         zeros = self.initial_carry(*x.shape[::2])
         carry = zeros if carry is None else checked_carry(carry, zeros)
+        mask = None
         if lengths is not None:
             lengths = checked_lengths(lengths, x)
+            mask = step_mask(lengths, x.shape[1])
+            # A NaN in the padding would become one in the gradient, though its own is zero.
+            x = jnp.where(jnp.broadcast_to(jnp.swapaxes(mask, 0, 1), x.shape), x, 0)
         backend = self._chosen_backend()
         dropout = nn.Dropout(self.dropout, deterministic=not train)
         if backend == "cudnn" and (not train or self.dropout == 0):
             return rnn_cudnn.lstm(params, x, carry, lengths)
 
-        mask = None if lengths is None else step_mask(lengths, x.shape[1])
         new: list[Carry] = []
         for number, layer in enumerate(params):
             x = dropout(x) if number else x
@@ -136,10 +141,11 @@ class Recurrent(nn.Module):
     def initial_carry(self, batch: int, in_features: int) -> tuple[Carry, ...]:
         """Zeros in the shape of the carry, for inputs `[batch, time, in_features]`."""
         directions = 2 if self.bidirectional else 1
-        state = jnp.zeros((batch, self.features))
+        zeros = partial(jnp.zeros, dtype=wide(self.dtype))
+        state = zeros((batch, self.features))
         carry: list[Carry] = []
         for layer in range(self.layers):
-            before = jnp.zeros((batch, directions * self.features if layer else in_features))
+            before = zeros((batch, directions * self.features if layer else in_features))
             own: Carry = {"lstm": (state, state), "qrnn": (state, before)}.get(self.cell, state)
             carry += [own] * directions
         return tuple(carry)
@@ -185,15 +191,16 @@ class Recurrent(nn.Module):
 
     def _initializer(self, name: str, gates: int) -> Callable[..., jax.Array]:
         bound = 1 / np.sqrt(self.features)
-        uniform = partial(jax.random.uniform, minval=-bound, maxval=bound)
+        uniform = partial(jax.random.uniform, dtype=jnp.float32, minval=-bound, maxval=bound)
         if name == "weight_hh" and self.recurrent_init != "uniform":
 
             def by_gate(key: jax.Array, shape: Sequence[int]) -> jax.Array:
                 square = (self.features, self.features)
                 if self.recurrent_init == "identity":
-                    return jnp.tile(jnp.eye(self.features), (gates, 1))
+                    return jnp.tile(jnp.eye(self.features, dtype=jnp.float32), (gates, 1))
+                draw = nn.initializers.orthogonal(dtype=jnp.float32)
                 keys = jax.random.split(key, gates)
-                return jnp.concatenate([nn.initializers.orthogonal()(k, square) for k in keys])
+                return jnp.concatenate([draw(k, square) for k in keys])
 
             return by_gate
         if self.cell == "lstm" and self.forget_bias is not None and name.startswith("bias"):

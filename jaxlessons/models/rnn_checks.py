@@ -33,6 +33,13 @@ def check_settings(layer: Any, x: jax.Array) -> None:
         raise UserError('backend is "cudnn": it needs an NVIDIA GPU, take "auto".')
     if layer.backend == "cudnn" and layer.dtype != jnp.float32:
         raise UserError('backend "cudnn" computes in float32 only: take "auto".')
+    if layer.recurrent_init not in ("uniform", "orthogonal", "identity"):
+        raise UserError(
+            f"recurrent_init is {layer.recurrent_init!r}: it must be uniform, orthogonal or "
+            "identity."
+        )
+    if layer.forget_bias is not None and layer.cell != "lstm":
+        raise UserError(f"forget_bias is the LSTM's: cell is {layer.cell!r}.")
     if layer.recurrent_init != "uniform" and layer.cell in parallel_cells.KINDS:
         raise UserError(f"recurrent_init: cell {layer.cell} has no recurrent weights.")
     if min(layer.features, layer.layers) < 1 or not 0 <= layer.dropout < 1:
@@ -45,17 +52,17 @@ def check_settings(layer: Any, x: jax.Array) -> None:
 
 
 def checked_carry(carry: Any, zeros: tuple[Carry, ...]) -> tuple[Carry, ...]:
-    """The carry in float32; UserError when its shapes are not those of `zeros`."""
+    """The carry in the type of `zeros`; UserError when its shapes are not those of `zeros`."""
     shapes, wanted = jax.tree.map(jnp.shape, carry), jax.tree.map(jnp.shape, zeros)
     if shapes != wanted:
         raise UserError(
             f"carry has the shapes {shapes}: for this layer and batch they are {wanted}."
         )
-    return jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), carry)
+    return jax.tree.map(lambda array, zero: jnp.asarray(array, zero.dtype), carry, zeros)
 
 
 def checked_lengths(lengths: Any, x: jax.Array) -> jax.Array:
-    """int32 lengths; under jit, where their values can't be seen, only their shape is checked."""
+    """int32 lengths; under jit, where their values can't be seen, they are clipped to 0..time."""
     batch, time, _ = x.shape
     if jnp.shape(lengths) != (batch,) or not jnp.issubdtype(
         jnp.asarray(lengths).dtype, jnp.integer
@@ -70,4 +77,4 @@ def checked_lengths(lengths: Any, x: jax.Array) -> jax.Array:
                 raise UserError(
                     f"lengths[{row}] is {length}: it must be from 0 to the {time} steps of x."
                 )
-    return jnp.asarray(lengths, jnp.int32)
+    return jnp.clip(jnp.asarray(lengths, jnp.int32), 0, time)

@@ -3,7 +3,8 @@
 A plain scan of a cell multiplies each step's small input on its own, and its gradient adds to the
 whole weight gradient at every step. Here the input product of all steps is one product ahead of
 the loop; the backward loop only collects the gradients of the gates, and the weight gradients are
-one product behind it. The values are those of the plain scan, up to rounding.
+one product behind it. The values are those of the plain scan, up to rounding; the gradient is
+reverse mode only (`jax.grad`, not `jax.jvp`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def fused_layer(
     and the output to be zero. reverse: from the last step to the first.
     """
     # Time comes first in the loop; the input is turned before it is multiplied, for it is smaller.
-    steps, bias, hidden_bias = jnp.swapaxes(x, 0, 1), params["bias_ih"], params["bias_hh"]
+    steps, bias = jnp.swapaxes(x, 0, 1), params["bias_ih"]
+    hidden_bias = params["bias_hh"].astype(cells.wide(x.dtype))
     if kind.summed:
         bias, hidden_bias = bias + hidden_bias, jnp.zeros_like(hidden_bias)
     from_input = cells.linear(steps, params["weight_ih"], bias)
@@ -94,9 +96,7 @@ def _backward(kind: Kind, reverse: bool, residuals: Any, cotangents: Any) -> tup
             return select(keep, new, carry, cells.hidden(new))
 
         d_carry, *d_saved = jax.vjp(forward, carry, *saved)[1]((d_carry, d_output))
-        through = jnp.dot(
-            d_saved[-1].astype(weight.dtype), weight, preferred_element_type=jnp.float32
-        )
+        through = _dot(d_saved[-1].astype(weight.dtype), weight)
         if isinstance(d_carry, tuple):
             return (d_carry[0] + through, *d_carry[1:]), d_saved
         return d_carry + through, d_saved
@@ -105,11 +105,13 @@ def _backward(kind: Kind, reverse: bool, residuals: Any, cotangents: Any) -> tup
     d_carry, d_saved = jax.lax.scan(step, d_last, inputs, reverse=not reverse)
     d_hidden_gates = _rows(d_saved[-1])
     hidden = _rows(cells.hidden(before)).astype(weight.dtype)
-    d_weight = jnp.dot(
-        d_hidden_gates.astype(weight.dtype).T, hidden, preferred_element_type=jnp.float32
-    )
+    d_weight = _dot(d_hidden_gates.astype(weight.dtype).T, hidden)
     d_bias = jnp.sum(d_hidden_gates, axis=0)
     return d_saved[0], d_weight.astype(weight.dtype), d_bias, d_carry, None
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.dot(a, b, preferred_element_type=cells.wide(a.dtype))
 
 
 def _rows(steps: jax.Array) -> jax.Array:
