@@ -1,4 +1,7 @@
-"""Pretrained weights by name: fetched once, checked by their SHA-256, never unpickled."""
+"""Pretrained weights by name: fetched once, checked by their SHA-256, never unpickled.
+
+Those of PyTorch's recurrent layers, given as arrays, are in `recurrent_weights`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from jaxlessons.data.download import NoNetworkError, Source, cache_dir, check_fi
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 from jaxlessons.models import vgg
+from jaxlessons.recurrent_weights import recurrent_from_torch as recurrent_from_torch
+from jaxlessons.recurrent_weights import recurrent_settings as recurrent_settings
 from jaxlessons.weight_files import Convolutions, read_convolutions
 
 KERAS = Source(
