@@ -66,10 +66,12 @@ class Config:
     bptt: int = 8
     """Characters a step, through which the gradient goes back."""
     schedule: Literal["steps", "sgdr", "one_cycle", "cosine", "constant"] = "constant"
-    """Of the learning rate: two halves, the second at a tenth; constant and then --cycles; or one
-    curve over all epochs."""
+    """Of the learning rate: a fall to a tenth; constant and then --cycles; or one curve over all
+    epochs."""
     epochs: float = 8.0
     """Passes through the text; with sgdr, those ahead of the cycles."""
+    drop_at: float = 0.5
+    """With steps: the share of the epochs after which the rate falls to a tenth."""
     cycles: tuple[int, ...] = ()
     """With sgdr: runs of so many cycles, of 1, 2, 4, ... epochs."""
     lr: float = 1e-3
@@ -129,6 +131,8 @@ def check(config: Config) -> None:
     for pattern, decay in config.group_weight_decay.items():
         if not 0 <= decay < math.inf:
             raise UserError(f"--group-weight-decay {pattern} is {decay}: it must be 0 or more.")
+    if not 0 < config.drop_at < 1:
+        raise UserError(f"--drop-at is {config.drop_at}: it must lie between 0 and 1.")
     if config.schedule == "sgdr" and (not config.cycles or min(config.cycles) < 1):
         raise UserError(f"--cycles is {config.cycles}: with sgdr name numbers from 1, such as 4.")
     if config.cycles and config.schedule != "sgdr":
@@ -147,10 +151,12 @@ def defaults(cell: str | None, preset: str | None) -> Config:
         if preset == "lesson_long":
             return dataclasses.replace(config, preset="lesson_long", cycles=(4, 6))
         return config
-    return dataclasses.replace(config, schedule="steps")
+    if chosen == "rnn":
+        return dataclasses.replace(config, schedule="steps")
+    return dataclasses.replace(config, schedule="steps", epochs=9.0, drop_at=6 / 9)
 
 
-# What the lesson does with its LSTM; its RNN and GRU have Config's own defaults.
+# What the lesson does with its LSTM; its RNN and GRU have Config's own sizes.
 LESSON_LSTM: Mapping[str, Any] = {
     "features": 512,
     "layers": 2,
@@ -185,8 +191,9 @@ def phases(config: Config, weight_decay: float | None = None) -> list[Phase]:
     }
     match config.schedule:
         case "steps":
-            halves = [(config.epochs / 2, config.lr), (config.epochs / 2, config.lr / 10)]
-            return [Phase(epochs, lr, **same) for epochs, lr in halves]
+            first = config.epochs * config.drop_at
+            steps = [(first, config.lr), (config.epochs - first, config.lr / 10)]
+            return [Phase(epochs, lr, **same) for epochs, lr in steps]
         case "sgdr":
             cycles = [
                 phase

@@ -64,12 +64,13 @@ def write(
 ) -> tuple[str, str]:
     """(prompt, what the network goes on with): the prompt is how the text to validate on begins."""
     prompt = (corpus.validation_text or corpus.train_text)[:PROMPT]
-    tokens = generate.generate(
+    chunks = generate.stream(
         setup.model.apply,
         variables,
         corpus.vocabulary.encode(prompt),
         length,
         jax.random.key(config.seed),
+        chunk=SAMPLE,
         temperature=config.temperature,
     )
-    return prompt, corpus.vocabulary.decode(tokens[0])
+    return prompt, "".join(corpus.vocabulary.decode(chunk[0]) for chunk in chunks)

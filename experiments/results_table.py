@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import command_line, comparison_rows
+from experiments import char_table, command_line, comparison_rows
 from experiments.comparison_rows import Row
+from jaxlessons.data import text as char_text
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 
@@ -70,7 +71,11 @@ def _name(result: dict[str, Any]) -> str:
     device, config = result["device"].split(",")[0], result["config"]
     if "trials" in result:  # a comparison, with all its seeds in one file
         return f"{result['experiment']}-{device}"
-    kind = [config[name] for name in ("model", "preset") if name in config]
+    if "study" in config:  # a measurement of speed
+        return "-".join([result["experiment"], config["study"], config["cell"], device])
+    kind = [config[name] for name in ("model", "cell", "preset") if name in config]
+    if "cell" in config:
+        kind.append(result["data"])
     return "-".join([result["experiment"], *kind, device, str(config["seed"])])
 
 
@@ -115,19 +120,29 @@ def _without(command: str, *flags: str) -> str:
 
 
 def recorded() -> list[dict[str, Any]]:
-    """Every CIFAR-10 run and comparison in experiments/results/."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("cifar_*.json"))]
-    return [result for result in found if result["data"] == "CIFAR-10"]
+    """Every CIFAR-10 run and comparison, and all of recurrent networks, in experiments/results/."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    of_interest = ("CIFAR-10", *char_text.NAMES)
+    return [r for r in found if r.get("data") in of_interest or r.get("experiment") == "rnn_speed"]
 
 
 def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The ladder's table, and each comparison's by the name of its experiment."""
+    """The ladder's table, and the others by the names of their experiments."""
+    speeds = [result for result in results if result["experiment"] == "rnn_speed"]
+    chars = [result for result in results if result["experiment"] == "char_rnn"]
+    results = [result for result in results if result["experiment"].startswith("cifar_")]
     compared = {
         result["experiment"]: comparison_rows.table([Row(**row) for row in result["rows"]])
         for result in results
         if "trials" in result
     }
-    return {"ladder": table(r for r in results if "trials" not in r), **compared}
+    found = {"ladder": table(r for r in results if "trials" not in r), **compared}
+    if chars:
+        found["char_rnn"] = char_table.table(chars)
+    for result in speeds:
+        config = result["config"]
+        found[f"rnn_speed {config['study']} {config['cell']}"] = char_table.speed_table(result)
+    return found
 
 
 def main() -> None:
