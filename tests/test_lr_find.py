@@ -181,11 +181,20 @@ def raw(tree):
     ]
 
 
+@pytest.fixture(scope="module")
+def sweeps(network_state):
+    """scan -> (the state before a sweep, the sweep, the state after it)."""
+
+    def swept(scan):
+        return raw(network_state), network_sweep(network_state, scan=scan), raw(network_state)
+
+    return {scan: swept(scan) for scan in (False, True)}
+
+
 @pytest.mark.parametrize("scan", [False, True])
-def test_the_state_is_bit_for_bit_what_it_was_and_still_of_use(network_state, scan):
-    before = raw(network_state)
-    first = network_sweep(network_state, scan=scan)
-    for a, b in zip(before, raw(network_state), strict=True):
+def test_the_state_is_bit_for_bit_what_it_was_and_still_of_use(network_state, sweeps, scan):
+    before, first, after = sweeps[scan]
+    for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
     again = network_sweep(network_state, scan=scan)
     np.testing.assert_array_equal(first.losses, again.losses)
@@ -197,8 +206,8 @@ def test_the_key_decides_the_batches_and_the_luck(network_state):
     assert np.abs(a[:5] - b[:5]).min() > 1e-3
 
 
-def test_one_scan_and_one_call_a_step_agree(network_state):
-    loop, scan = (network_sweep(network_state, scan=scan) for scan in (False, True))
+def test_one_scan_and_one_call_a_step_agree(sweeps):
+    loop, scan = (sweeps[scan][1] for scan in (False, True))
     assert len(loop.losses) == len(scan.losses)
     assert loop.diverged_at == scan.diverged_at
     # Once the rate is large, a rounding grows from step to step.

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 from types import SimpleNamespace
@@ -22,33 +23,27 @@ def small_images():
     return ImageSet("small", "a test", CLASSES, *train, *test, (0.5,) * 3, (0.25,) * 3)
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path, capsys, small_images):
-    """run(words, interrupt_at=step): the experiment's exit code, output and runs folder.
+# As in test_cifar, whose tests share what is compiled for it: fifteen steps, five an epoch.
+SIMPLE = "cifar_cnn --model simple --epochs 3 --batch-size 32 --validation 40"
 
-    Figures take most of such a short run: they are drawn only when asked for.
+
+def run_main(main, words, *, undrawn=None, interrupt_at=None, by=signal.SIGINT):
+    """The exit code of a script's main, called with these words.
+
+    undrawn: (module, what in it draws), which is left out. interrupt_at: the step after which the
+    signal comes.
     """
-    monkeypatch.setattr(cifar10, "load", lambda data_dir: small_images)
-    monkeypatch.chdir(tmp_path)
-
-    def call(command, interrupt_at=None, draw=False, by=signal.SIGINT):
-        experiment, *words = command.split()
-        monkeypatch.setattr(sys, "argv", [experiment, *words])
-        with monkeypatch.context() as patch:
-            if not draw:
-                patch.setattr(report, "draw", lambda *_: {})
-            if interrupt_at is not None:
-                patch.setattr(Journal, "on_steps", _interrupting(interrupt_at, by))
-            code = 0
-            try:
-                command_line.run(MAINS[experiment])
-            except SystemExit as end:
-                code = end.code or 0
-        output = capsys.readouterr()
-        folder = tmp_path / "runs" / experiment
-        return SimpleNamespace(code=code, out=output.out, err=output.err, folder=folder)
-
-    return call
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", words)
+        if undrawn is not None:
+            patch.setattr(*undrawn, lambda *_: {})
+        if interrupt_at is not None:
+            patch.setattr(Journal, "on_steps", _interrupting(interrupt_at, by))
+        try:
+            command_line.run(main)
+        except SystemExit as end:
+            return end.code or 0
+        return 0
 
 
 def _interrupting(at, by):
@@ -60,6 +55,72 @@ def _interrupting(at, by):
             os.kill(os.getpid(), by)
 
     return on_steps
+
+
+@pytest.fixture
+def run_in(monkeypatch, tmp_path, capsys):
+    """run_in(main, words, ...): as `run_main`, in a folder of the test's own, with its output."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(main, words, **settings):
+        code = run_main(main, words, **settings)
+        output = capsys.readouterr()
+        folder = tmp_path / "runs" / words[0]
+        return SimpleNamespace(code=code, out=output.out, err=output.err, folder=folder)
+
+    return call
+
+
+@pytest.fixture
+def run(run_in, monkeypatch, small_images):
+    """run(words, interrupt_at=step): the experiment's exit code, output and runs folder.
+
+    Figures take most of such a short run: they are drawn only when asked for.
+    """
+    monkeypatch.setattr(cifar10, "load", lambda data_dir: small_images)
+
+    def call(command, draw=False, **settings):
+        words = command.split()
+        return run_in(
+            MAINS[words[0]], words, undrawn=None if draw else (report, "draw"), **settings
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def _begun(tmp_path_factory, small_images):
+    """SIMPLE's runs "whole", finished, and "stopped", interrupted so that it stopped at step 9."""
+    root = tmp_path_factory.mktemp("begun")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar10, "load", lambda data_dir: small_images)
+        patch.chdir(root)
+        for name, interrupt_at in (("whole", None), ("stopped", 8)):
+            words = f"{SIMPLE} --name {name}".split()
+            drawing = (report, "draw")
+            run_main(cifar_cnn.main, words, undrawn=drawing, interrupt_at=interrupt_at)
+    return root / "runs" / "cifar_cnn"
+
+
+@pytest.fixture
+def begun(_begun, tmp_path):
+    """begun(name): the test's own copy of SIMPLE's run "whole" or "stopped", for `run` to find."""
+    return lambda name: shutil.copytree(_begun / name, tmp_path / "runs" / "cifar_cnn" / name)
+
+
+@pytest.fixture
+def whole_folder():
+    """(folder, what else is in it): asserts that a run left that and its figures, each a PNG."""
+
+    def check(folder, others):
+        pictures = {path.name for path in folder.glob("*.png")}
+        common = {"config.json", "metrics.jsonl", "result.json", "checkpoints"}
+        assert {path.name for path in folder.iterdir()} == common | others
+        assert pictures == {name for name in others if name.endswith(".png")}
+        for name in pictures:
+            assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+    return check
 
 
 @pytest.fixture

@@ -5,14 +5,18 @@ import errno
 import shutil
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from experiments import cifar_cnn
-from jaxlessons import checkpoint, plotting
+from jaxlessons import checkpoint, optim, plotting, training
 from jaxlessons.data import cifar10
+from jaxlessons.models.convnet import ConvNet
+from jaxlessons.schedules import Phase
 
 LOAD = cifar10.load  # the tests' run() puts small images in its place
-SIMPLE = "cifar_cnn --model simple --epochs 2 --batch-size 32 --validation 40"
+SIMPLE = "cifar_cnn --model simple --epochs 3 --batch-size 32 --validation 40"
 
 
 @pytest.mark.parametrize(
@@ -75,48 +79,47 @@ def test_a_bad_data_folder_is_refused_without_falling_back(run, monkeypatch, tmp
     assert not result.folder.exists()
 
 
-def test_a_name_that_is_taken_is_refused_and_the_run_stays(run):
-    first = run(f"{SIMPLE} --name mine")
-    before = (first.folder / "mine" / "result.json").read_bytes()
-    again = run(f"{SIMPLE} --name mine --lr 0.5")
+def test_a_name_that_is_taken_is_refused_and_the_run_stays(run, begun):
+    folder = begun("whole")
+    before = (folder / "result.json").read_bytes()
+    again = run(f"{SIMPLE} --name whole --lr 0.5")
     assert again.code == 1
-    assert "mine exists already: go on with it by --resume" in again.err
-    assert (first.folder / "mine" / "result.json").read_bytes() == before
+    assert "whole exists already: go on with it by --resume" in again.err
+    assert (folder / "result.json").read_bytes() == before
 
 
-def test_resume_with_other_settings_is_refused_by_flag(run):
-    run(f"{SIMPLE} --name mine", interrupt_at=2)
-    result = run("cifar_cnn --resume --name mine --batch-size 16")
+def test_resume_with_other_settings_is_refused_by_flag(run, begun):
+    begun("stopped")
+    result = run("cifar_cnn --resume --name stopped --batch-size 16")
     assert result.code == 1
     assert "was begun with --batch-size 32, and --resume goes on with the same" in result.err
 
 
-def test_resume_on_other_data_is_refused(run, monkeypatch, small_images):
-    run(f"{SIMPLE} --name mine", interrupt_at=2)
+def test_resume_on_other_data_is_refused(run, begun, monkeypatch, small_images):
+    begun("stopped")
     other = dataclasses.replace(small_images, name="shapes")
     monkeypatch.setattr(cifar10, "load", lambda data_dir: other)
-    result = run("cifar_cnn --resume --name mine")
+    result = run("cifar_cnn --resume --name stopped")
     assert result.code == 1
-    assert "mine was begun on small, and what was found now is shapes" in result.err
+    assert "stopped was begun on small, and what was found now is shapes" in result.err
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
-def test_a_broken_config_is_refused_by_name(run, content):
-    folder = run(f"{SIMPLE} --name mine", interrupt_at=2).folder / "mine"
-    (folder / "config.json").write_text(content)
-    result = run("cifar_cnn --resume --name mine")
+def test_a_broken_config_is_refused_by_name(run, begun, content):
+    (begun("stopped") / "config.json").write_text(content)
+    result = run("cifar_cnn --resume --name stopped")
     assert result.code == 1
     assert "config.json can't be read as a run's config" in result.err
 
 
-def test_a_checkpoint_of_another_model_is_refused(run):
-    first = run(f"{SIMPLE} --name mine", interrupt_at=2)
-    run("cifar_cnn --model conv --epochs 2 --validation 40 --batch-size 32 --name other")
-    theirs = first.folder / "other" / "checkpoints"
-    mine = first.folder / "mine" / "checkpoints"
-    shutil.rmtree(mine)
-    shutil.copytree(theirs, mine)
-    result = run("cifar_cnn --resume --name mine")
+def test_a_checkpoint_of_another_model_is_refused(run, begun):
+    checkpoints = begun("stopped") / "checkpoints"
+    shutil.rmtree(checkpoints)
+    optimizer = optim.phased_optimizer([Phase(1, 0.1)], 1)
+    images = jnp.zeros((1, 32, 32, 3))
+    other = training.create_state(ConvNet((4,)), optimizer, jax.random.key(0), images)
+    checkpoint.save(checkpoints, other)
+    result = run("cifar_cnn --resume --name stopped")
     assert result.code == 1
     assert "holds another model or optimizer: " in result.err
     assert "conv1" in result.err
@@ -126,7 +129,7 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(run, monkeyp
     # The second epoch's rate is beyond what float32 stands.
     lessons = {"simple": [cifar_cnn.Phase(1, 1e-3), cifar_cnn.Phase(1, 1e30)]}
     monkeypatch.setitem(cifar_cnn.LESSONS, "simple", lessons["simple"])
-    result = run(f"{SIMPLE} --preset lesson --name mine --lr 1e30")
+    result = run(f"{SIMPLE} --epochs 2 --preset lesson --name mine --lr 1e30")
     assert result.code == 1
     assert "became NaN or infinite at step 7: try a lower rate (--lr" in result.err
     assert "That of step 5 is kept: go on by" in result.err
@@ -140,9 +143,10 @@ def test_nan_before_the_first_checkpoint_says_that_there_is_none_and_resume_star
     result = run(f"{SIMPLE} --name mine --lr 1e30")
     assert result.code == 1
     assert "No checkpoint is before it: go on by python -m experiments.cifar_cnn" in result.err
-    resumed = run("cifar_cnn --resume --name mine --lr 0.01")
+    usual = cifar_cnn.defaults("simple", "quick").lr
+    resumed = run(f"cifar_cnn --resume --name mine --lr {usual}")
     assert resumed.code == 0, resumed.err
-    assert checkpoint.latest_step(result.folder / "mine" / "checkpoints") == 10
+    assert checkpoint.latest_step(result.folder / "mine" / "checkpoints") == 15
 
 
 def test_a_full_disk_stops_with_a_sentence(run, monkeypatch):
@@ -160,7 +164,7 @@ def test_a_disk_that_fills_under_a_figure_stops_with_a_sentence_too(run, monkeyp
     result = run(f"{SIMPLE} --name mine", draw=True)
     assert result.code == 1
     assert "curves.png can't be used (No space left on device)" in result.err
-    assert checkpoint.all_steps(result.folder / "mine" / "checkpoints") == [5, 10]
+    assert checkpoint.all_steps(result.folder / "mine" / "checkpoints") == [5, 10, 15]
 
 
 def test_help_explains_every_field(run):

@@ -1,12 +1,11 @@
 """What a preset makes of its flags."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
-from experiments import cifar_cnn, cifar_config, cifar_resnet
+from experiments import cifar_cnn, cifar_config, cifar_resnet, command_line
 from jaxlessons import schedules
 
 
@@ -93,9 +92,8 @@ def test_without_a_preset_a_cpu_is_quick_and_an_accelerator_runs_the_lesson(monk
     assert cifar_resnet.defaults(None, None).model == "resnet2"
 
 
-def test_flags_beat_the_preset(run):
+def test_flags_beat_the_preset():
     words = "--preset lesson --model conv --epochs 2 --lr 0.3 --batch-size 32 --validation 40"
-    folder = run(f"cifar_cnn {words} --name x").folder / "x"
-    saved = json.loads((folder / "config.json").read_text())
-    assert (saved["epochs"], saved["lr"], saved["batch_size"]) == (2.0, 0.3, 32)
-    assert (saved["schedule"], saved["momentum"]) == ("lesson", 0.9)
+    config = command_line.parse("cifar_cnn", cifar_cnn.defaults, None, words.split())
+    assert (config.epochs, config.lr, config.batch_size) == (2.0, 0.3, 32)
+    assert (config.schedule, config.momentum) == ("lesson", 0.9)

@@ -154,7 +154,7 @@ def test_the_batch_norm_by_hand_changes_no_figure_of_a_network(by_formula, formu
 
 def test_dropout_zeroes_a_fifth_of_the_pooled_features_in_training_only(by_formula, formula_images):
     # With the identity as its last layer the network's logits are what dropout leaves.
-    network = Resnet2((4, 8), num_classes=8)
+    network = Resnet2((4, 8), num_classes=8, residual_layers=1)
     assert network.dropout == 0.2
     variables = by_formula(network, formula_images)
     variables["params"]["out"] = {"kernel": jnp.eye(8), "bias": jnp.zeros(8)}
@@ -191,7 +191,7 @@ def test_dropout_zeroes_a_fifth_of_the_pooled_features_in_training_only(by_formu
         (SimpleNet((32,)), 0.05),
         pytest.param(ConvNet2((16, 32)), 0.05, marks=pytest.mark.slow),
         pytest.param(ConvBnNet((8, 16, 32)), 0.05, marks=pytest.mark.slow),
-        (Resnet((8, 16)), 0.05),
+        (Resnet((8, 16), residual_layers=1), 0.05),
     ],
 )
 def test_a_network_learns_one_batch_of_noise_by_heart(network, rate):
