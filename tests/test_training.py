@@ -71,7 +71,7 @@ def assert_same(a, b):
 def test_the_first_state_is_the_modules_own_initialisation():
     module, key = ConvBnNet((4, 6)), jax.random.key(5)
     state = training.create_state(module, optax.adam(1e-3), key, normalize(IMAGES[:2]))
-    expected = module.init(jax.random.split(key)[0], normalize(IMAGES[:2]))
+    expected = jax.jit(module.init)(jax.random.split(key)[0], normalize(IMAGES[:2]))
     assert jax.tree.structure(state.variables) == jax.tree.structure(dict(expected))
     for a, b in zip(jax.tree.leaves(state.variables), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
@@ -79,10 +79,11 @@ def test_the_first_state_is_the_modules_own_initialisation():
     assert not np.any(jax.tree.leaves(state.opt_state[0].mu)[0])
 
 
-@pytest.mark.parametrize("stop_after", [8, 6], ids=["at an epoch's end", "in the middle of one"])
-@pytest.mark.parametrize("per_call", [1, 3])
+@pytest.mark.parametrize(
+    ("per_call", "stop_after"), [(1, 8), (3, 6)], ids=["at an epoch's end", "in the middle of one"]
+)
 def test_a_run_stopped_and_resumed_ends_bit_for_bit_like_an_unbroken_one(
-    setup, tmp_path, stop_after, per_call
+    setup, tmp_path, per_call, stop_after
 ):
     whole = setup.fit(setup.state(), steps_per_call=per_call)
     seen = []
