@@ -172,11 +172,10 @@ QUICK: Mapping[str, Any] = {
     "preset": "quick",
     "lower": False,
     "min_frequency": 1,
-    "features": 512,
     "bptt": 16,
     "schedule": "one_cycle",
-    "epochs": 6.0,
-    "lr": 4e-3,
+    "epochs": 8.0,
+    "lr": 5e-3,
     "clip_norm": 1.0,
 }
 

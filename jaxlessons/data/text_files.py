@@ -15,7 +15,7 @@ SUFFIXES = (
     *(".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".java", ".js", ".ts", ".rs", ".go", ".jl"),
 )
 MAX_BYTES = 10**9
-STDLIB_CHARACTERS = 1_000_000
+STDLIB_CHARACTERS = 600_000
 GENERATED = re.compile(r"auto-generated|automatically generated|file is generated", re.IGNORECASE)
 
 
