@@ -13,9 +13,13 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 
 def masked_sum(values: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-    """(sum, count) of values `[batch]` where mask `[batch]` is true; no mask counts them all."""
+    """(sum, count) of values `[batch, ...]` where mask is true; no mask counts them all.
+
+    mask: of the values' shape, or `[batch]` for examples that hold several, such as characters.
+    """
     if mask is None:
         return jnp.sum(values, dtype=jnp.float32), jnp.asarray(values.size, jnp.float32)
+    mask = jnp.broadcast_to(jnp.expand_dims(mask, range(mask.ndim, values.ndim)), values.shape)
     return (
         jnp.sum(jnp.where(mask, values, 0), dtype=jnp.float32),
         jnp.sum(mask, dtype=jnp.float32),
@@ -23,7 +27,7 @@ def masked_sum(values: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Ar
 
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """1.0 where the largest logit is the label's, else 0.0, `[batch]`.
+    """1.0 where the largest logit is the label's, else 0.0: `[...]` for logits `[..., classes]`.
 
     Labels that are probabilities (mixup) count as their most probable class.
     """

@@ -14,6 +14,16 @@ def test_masked_sums_leave_out_what_is_masked_even_nan():
     assert (float(total), float(count)) == (3.0, 2.0)
 
 
+def test_a_mask_of_examples_counts_each_of_an_examples_values():
+    values = jnp.array([[1.0, 2.0], [jnp.nan, 4.0], [8.0, 16.0]])
+    total, count = masked_sum(values, jnp.array([True, False, True]))
+    assert (float(total), float(count)) == (27.0, 4.0)
+    square = masked_sum(values[::2], jnp.array([False, True]))
+    assert tuple(map(float, square)) == (24.0, 2.0)
+    each = masked_sum(values, jnp.array([[True, False], [False, True], [False, True]]))
+    assert tuple(map(float, each)) == (21.0, 3.0)
+
+
 def test_half_precision_values_are_summed_in_float32():
     total, count = masked_sum(jnp.ones(1000, jnp.bfloat16))
     assert total.dtype == count.dtype == jnp.float32
