@@ -31,10 +31,11 @@ class CharModel(nn.Module):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """`[batch, time]` -> `[batch, time, embedding_size]`."""
-        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        whole = jnp.issubdtype(tokens.dtype, jnp.integer)
+        if not whole or tokens.ndim != 2 or 0 in tokens.shape:
             raise UserError(
                 f"tokens are {tokens.dtype}{list(tokens.shape)}: they must be whole numbers "
-                "[batch, time]."
+                "[batch, time], neither of them 0."
             )
         table = nn.Embed(
             self.vocabulary_size,
