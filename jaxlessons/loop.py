@@ -63,10 +63,7 @@ def run(
         state = state if into else begin_epoch(state)
         watch = Watch(on_steps)
         for first, last in _calls(done, epoch_start, epoch_end, steps_per_call):
-            within = slice(first - epoch_start, last - epoch_start)
-            state, sums = call(
-                state, data, jax.tree.map(lambda x, w=within: jnp.asarray(x[w]), own)
-            )
+            state, sums = call(state, data, _slice(own, first - epoch_start, last - epoch_start))
             watch.add(last, sums)
             done = last
             if should_stop():
