@@ -86,3 +86,20 @@ def test_without_a_gradient_the_compiled_loop_saves_no_gates(case):
     (loop,) = [line for line in text.splitlines() if " while(" in line]
     assert loop.count(f"f32[{TIME},{BATCH},{4 * FEATURES}]") == 1  # the input product
     assert loop.count(f"f32[{TIME},{BATCH},{FEATURES}]") == 1  # the outputs
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_no_step_copies_the_buffer_of_all_steps(cell, case):
+    layer = Recurrent(cell, FEATURES, backend="fused")
+    params, x, _ = case(layer, BATCH, TIME, INPUTS)
+
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def run(params, x):
+        return jax.grad(lambda p: jnp.sum(layer.apply({"params": p}, x)[0] ** 2))(params)
+
+    text = run.lower(params, x).compile().as_text()
+    buffer = f"f32[{TIME},{len(params['weight_hh_l0'])},{BATCH}]"
+    lines = [line for line in text.splitlines() if f"= {buffer}" in line]
+    assert any(" dynamic-update-slice(" in line for line in lines)
+    # What a step takes from its loop's state; it may be copied ahead of the loop.
+    assert not [line for line in lines if " copy(%get-tuple-element" in line]
