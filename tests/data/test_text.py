@@ -203,7 +203,7 @@ def test_with_nothing_named_and_no_network_comes_pythons_source_and_says_why(net
     assert loaded.source.startswith(start)
     assert "\n" not in loaded.source
     assert len(loaded.train) == 540_000
-    assert len(loaded.validation) == 100_000
+    assert len(loaded.validation) == 60_000
     assert capfd.readouterr() == ("", "")
     named = text.load("stdlib")
     assert (named.train, named.validation) == (loaded.train, loaded.validation)
