@@ -104,7 +104,7 @@ def restore(
         try:
             tree = manager.item_metadata(step).tree
             saved = _saved_arrays(tree)
-            own = {n: a for n, a in saved.items() if part is None or n.startswith(f"{part}.")}
+            own = {n: a for n, a in saved.items() if part in (None, n.split(".")[0])}
             _check_same(_arrays(target), own, directory / str(step))
             # Into the tree as it was saved, for a None in only one of the two stops orbax.
             wanted = dict(zip(_arrays(target), map(_placed, jax.tree.leaves(target)), strict=True))

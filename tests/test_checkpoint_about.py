@@ -78,6 +78,11 @@ def test_the_parameters_come_back_alone_though_all_else_differs(tmp_path):
         checkpoint.restore(tmp_path, state(2))
 
 
+def test_a_part_that_is_one_array_comes_back(tmp_path):
+    checkpoint.save(tmp_path, state(7), step=1)
+    assert int(checkpoint.restore(tmp_path, jnp.int32(0), part="step")) == 7
+
+
 def test_another_part_comes_back_alone_too(tmp_path):
     checkpoint.save(tmp_path, state(1), step=1)
     found = checkpoint.restore(tmp_path, {"mu": np.zeros(4, np.float32)}, part="opt_state")
