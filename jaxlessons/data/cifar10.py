@@ -15,7 +15,7 @@ import numpy as np
 from jaxlessons.data import cifar10_builder, cifar10_cache, cifar10_files
 from jaxlessons.data import shapes as formula
 from jaxlessons.data.cifar10_files import Arrays
-from jaxlessons.data.download import NoNetworkError, Source, cache_dir, fetch
+from jaxlessons.data.download import DATA_VARIABLE, NoNetworkError, Source, cache_dir, fetch
 from jaxlessons.errors import UserError
 
 CLASSES = (
@@ -34,7 +34,6 @@ CLASSES = (
 MEAN = (0.4914, 0.48216, 0.44653)
 STD = (0.24703, 0.24349, 0.26159)
 
-DATA_VARIABLE = "JAXLESSONS_DATA"
 ARCHIVE = Source(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     size=170_052_171,

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 
+DATA_VARIABLE = "JAXLESSONS_DATA"  # names a folder of the user's own with published files
 CHUNK = 1 << 20
 TIMEOUT_S = 20
 UNREACHABLE = (

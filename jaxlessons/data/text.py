@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxlessons.data import text_files
-from jaxlessons.data.download import NoNetworkError, Source, cache_dir, check_file, fetch
+from jaxlessons.data.download import (
+    DATA_VARIABLE,
+    NoNetworkError,
+    Source,
+    cache_dir,
+    check_file,
+    fetch,
+)
 from jaxlessons.errors import UserError
 
-DATA_VARIABLE = "JAXLESSONS_DATA"
 DEFAULT = "nietzsche"
 STDLIB = "stdlib"
 SOURCES = {
