@@ -11,7 +11,6 @@ lower rates. Then the photos in valid/ are classified, once; the class's channel
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 
@@ -89,15 +88,13 @@ def train_stage(
 
 
 def open_run(config: Config, data: str, source: str) -> RunDirectory:
-    """The run's folder: the old one with --resume, else a new one with its config.json."""
+    """The run's folder, begun with the same weights where it is an old one."""
+    run = RunDirectory.open(config, EXPERIMENT, data, f"vgg16-{config.unfreeze}")
     if config.resume:
-        run = RunDirectory.existing(config.runs_dir, EXPERIMENT, config.name)
-        run.check_data(data)
         cats_dogs_report.check_source(run, source)
+        run.write_config(config, data)
     else:
-        run = RunDirectory.new(config.runs_dir, EXPERIMENT, config.name, f"vgg16-{config.unfreeze}")
         run.write_json(cats_dogs_report.SOURCE_FILE, {"source": source})
-    run.write_config(dataclasses.replace(config, name=run.path.name), data)
     return run
 
 

@@ -10,7 +10,6 @@ with its RNN, 1.369 with its GRU, and 1.315 and then 1.252 with its LSTM of 2 x 
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 
@@ -19,7 +18,6 @@ import jax
 from experiments import char_config, char_report, char_sample, char_setup, command_line
 from experiments.char_config import Config
 from experiments.char_journal import CharJournal
-from experiments.char_setup import Corpus
 from experiments.run_directory import RunDirectory
 from jaxlessons import checkpoint, sequence_training
 from jaxlessons.watch import NonFiniteError
@@ -43,8 +41,9 @@ def train(config: Config) -> None:
         f"{parameters:,} parameters, {setup.total_steps / setup.per_epoch:g} epochs."
     )
 
-    run = open_run(config, corpus)
+    run = RunDirectory.open(config, EXPERIMENT, corpus.name, f"{config.cell}-{config.preset}")
     if config.resume:
+        run.write_config(config, corpus.name)
         if finished := run.result():
             print(f"{run.path} is finished: {finished['best_validation_loss']} nats a character.")
             return
@@ -82,18 +81,6 @@ def train(config: Config) -> None:
             print(journal.stopped(state), file=sys.stderr)
             sys.exit(128 + stop.signal)
     char_report.finish(journal, state)
-
-
-def open_run(config: Config, corpus: Corpus) -> RunDirectory:
-    """The run's folder: the old one with --resume, else a new one with its config.json."""
-    if config.resume:
-        run = RunDirectory.existing(config.runs_dir, EXPERIMENT, config.name)
-        run.check_data(corpus.name)
-    else:
-        default = f"{config.cell}-{config.preset}"
-        run = RunDirectory.new(config.runs_dir, EXPERIMENT, config.name, default)
-    run.write_config(dataclasses.replace(config, name=run.path.name), corpus.name)
-    return run
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -57,8 +56,10 @@ def train(
         return
 
     ends = report.snapshot_steps(config, setup)
-    run = open_run(config, experiment, images.name)
+    default = f"{config.model}-{config.preset}"
+    run = RunDirectory.open(config, experiment, images.name, default)
     if config.resume:
+        run.write_config(config, images.name)
         if finished := run.result():
             print(f"{run.path} is finished: test accuracy {finished['test_accuracy']:.2%}.")
             return
@@ -91,18 +92,6 @@ def train(
             print(journal.stopped(state), file=sys.stderr)
             sys.exit(128 + stop.signal)
     report.finish(journal, setup, state, config)
-
-
-def open_run(config: Config, experiment: str, data: str) -> RunDirectory:
-    """The run's folder: the old one with --resume, else a new one with its config.json."""
-    if config.resume:
-        run = RunDirectory.existing(config.runs_dir, experiment, config.name)
-        run.check_data(data)
-    else:
-        default = f"{config.model}-{config.preset}"
-        run = RunDirectory.new(config.runs_dir, experiment, config.name, default)
-    run.write_config(dataclasses.replace(config, name=run.path.name), data)
-    return run
 
 
 def print_summary(module: Any) -> None:

@@ -147,12 +147,7 @@ def _choose(config: Config, variants: Mapping[str, Variant]) -> list[str]:
 
 
 def _open_run(experiment: str, config: Config, data: str) -> RunDirectory:
-    if not config.resume:
-        run = RunDirectory.new(config.runs_dir, experiment, config.name, "comparison")
-        run.write_config(dataclasses.replace(config, name=run.path.name), data)
-        return run
-    run = RunDirectory.existing(config.runs_dir, experiment, config.name)
-    run.check_data(data)
+    run = RunDirectory.open(config, experiment, data, "comparison")
     begun = run.read_config(config)
     for name in ("epochs", "lr", "batch_size", "validation"):
         if getattr(begun, name) != getattr(config, name):

@@ -34,6 +34,23 @@ class RunDirectory:
         self.averaged = path / "averaged"
 
     @classmethod
+    def open(cls, config: Any, experiment: str, data: str, default: str) -> RunDirectory:
+        """With `config.resume` the old run, else a new one (as `new`) with its config.json.
+
+        config: of the run, with runs_dir and name too. data: the name of what it trains on.
+
+        Raises:
+          UserError: as `existing` and `new`, and when the old run was begun on other data.
+        """
+        if config.resume:
+            run = cls.existing(config.runs_dir, experiment, config.name)
+            run.check_data(data)
+        else:
+            run = cls.new(config.runs_dir, experiment, config.name, default)
+            run.write_config(config, data)
+        return run
+
+    @classmethod
     def new(cls, runs_dir: Path, experiment: str, name: str | None, default: str) -> RunDirectory:
         """A folder of its own; without a name `default`, `default-2`, ... whichever is free.
 
@@ -86,10 +103,10 @@ class RunDirectory:
             file.write_text(content, encoding="utf-8")
 
     def write_config(self, config: Any, data: str) -> None:
-        """config.json: every field of the dataclass, the data set's name and the command."""
+        """config.json: the dataclass' fields, with the folder's name, the data's, the command."""
         command = self._config()["command"] if (self.path / "config.json").exists() else _command()
-        content = {**dataclasses.asdict(config), "data": data, "command": command}
-        self.write_json("config.json", content)
+        own = {"name": self.path.name, "data": data, "command": command}
+        self.write_json("config.json", dataclasses.asdict(config) | own)
 
     def check_data(self, name: str) -> None:
         """Raises UserError when the run was begun on another data set than `name`."""
