@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import numpy as np
 
 from experiments.cats_dogs_config import Config
 from experiments.cats_dogs_setup import BATCH, Network
-from experiments.run_directory import RunDirectory, provenance
+from experiments.run_directory import RunDirectory
 from jaxlessons import cam, metrics, plotting
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.errors import UserError
@@ -64,7 +63,7 @@ def finish(
     again = look(crops)
     plain, zoomed = _scores(seen, labels), _scores(again, labels)
     records = run.metrics()
-    result = {
+    found = {
         "experiment": "cats_dogs",
         "data": images.name,
         "data_source": images.source,
@@ -76,15 +75,12 @@ def finish(
         "validation_accuracy": records[-1].get("validation_accuracy") if records else None,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "steps": int(state.step),
-        "train_seconds": round(sum(record["seconds"] for record in records), 1),
+        "train_seconds": run.train_seconds(),
         "run_seconds": round(time.perf_counter() - started, 1),
-        **provenance(),
-        "command": run.command(),
-        "config": dataclasses.asdict(config),
     }
     title = f"VGG16 on {images.name}, accuracy {plain['test_accuracy']:.1%} on valid/"
     draw(config, run, images, network, params, seen, boxes, crops, again, title)
-    run.write_json("result.json", result)
+    run.write_result(found, config)
     print(
         f"{title}, log loss {plain['test_loss']:.4f}, over {len(labels):,} photos; zoomed into the "
         f"hottest region {zoomed['test_accuracy']:.1%}, log loss {zoomed['test_loss']:.4f}. "

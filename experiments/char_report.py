@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import char_journal
 from experiments.char_journal import CharJournal
 from experiments.char_sample import load
-from experiments.run_directory import provenance
 from jaxlessons import checkpoint, metrics, plotting
 from jaxlessons.training import TrainState
 
@@ -34,9 +31,7 @@ def finish(journal: CharJournal, state: TrainState) -> None:
     for name, figure in draw(journal, records, variables, title).items():
         plotting.save_figure(figure, run.path / name)
     run.write_text("samples.txt", samples(records, prompt + written, step))
-    result = {
-        "experiment": journal.experiment,
-        "data": corpus.name,
+    found = {
         "data_source": corpus.source,
         "symbols": len(corpus.vocabulary),
         "train_characters": len(corpus.train),
@@ -47,16 +42,8 @@ def finish(journal: CharJournal, state: TrainState) -> None:
         "bits_per_character": None if best is None else metrics.bits_per_character(best),
         "sample": written,
         "sample_words_in_text": words_known(written, corpus.train_text + corpus.validation_text),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "epochs": int(state.step) / journal.per_epoch,
-        "steps": int(state.step),
-        "train_seconds": round(sum(record["seconds"] for record in records), 1),
-        "seconds_to_first_step": journal.seconds_to_first_step,
-        **provenance(),
-        "command": run.command(),
-        "config": dataclasses.asdict(config),
     }
-    run.write_json("result.json", result)
+    result = journal.write_result(state, found, config)
     print(f"\n{prompt}{written[:800]}\n")
     if best is not None:
         print(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from experiments import cifar_config, cifar_setup, config_checks
 from experiments.cifar_setup import Setup
 from experiments.comparison_rows import Row, summarize, table
-from experiments.run_directory import RunDirectory, provenance
+from experiments.run_directory import RunDirectory
 from experiments.splits import Splits, split
 from jaxlessons import plotting, training
 from jaxlessons.data import cifar10
@@ -204,14 +204,11 @@ def finish(
     print(table(rows))
     title = f"{data}: {config.epochs:g} epochs of SmallResnet, {config.seeds} seeds"
     plotting.save_figure(plotting.plot_comparison(rows, title), run.path / "comparison.png")
-    result = {
+    found = {
         "experiment": experiment,
         "data": data,
         "rows": [row._asdict() for row in rows],
         "trials": records,
-        **provenance(),
-        "command": run.command(),
-        "config": dataclasses.asdict(config),
     }
-    run.write_json("result.json", result)
+    run.write_result(found, config)
     print(f"Everything is in {run.path}.")

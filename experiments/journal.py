@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -111,6 +112,22 @@ class Journal:
             "seconds": round(time.perf_counter() - self.epoch_began, 2),
             "data": self.data,
         }
+
+    def write_result(self, state: TrainState, found: dict[str, Any], config: Any) -> dict[str, Any]:
+        """result.json: `found` between what the run is and how long it took; all of it returned."""
+        step = int(state.step)
+        found = {
+            "experiment": self.experiment,
+            "data": self.data,
+            **found,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "epochs": step / self.per_epoch,
+            "steps": step,
+            "train_seconds": self.run.train_seconds(),
+            "seconds_to_first_step": self.seconds_to_first_step,
+        }
+        self.run.write_result(found, config)
+        return found
 
     def stopped(self, state: TrainState) -> str:
         """Saves, where training stopped; the sentence that says how to go on."""

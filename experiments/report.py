@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from experiments.cifar_config import Config
 from experiments.cifar_setup import Setup, averaged_variables, evaluate_splits
 from experiments.image_journal import ImageJournal
-from experiments.run_directory import RunDirectory, provenance
+from experiments.run_directory import RunDirectory
 from experiments.splits import Splits
 from jaxlessons import checkpoint, metrics, plotting, schedules, training, tta
 from jaxlessons.data import augment
@@ -34,9 +33,7 @@ def finish(journal: ImageJournal, setup: Setup, state: TrainState, config: Confi
     )
     for name, figure in figures.items():
         plotting.save_figure(figure, run.path / name)
-    result = {
-        "experiment": journal.experiment,
-        "data": images.name,
+    found: dict[str, Any] = {
         "data_source": images.source,
         "test_examples": len(images.test_labels),
         "test_accuracy": test["accuracy"],
@@ -45,23 +42,15 @@ def finish(journal: ImageJournal, setup: Setup, state: TrainState, config: Confi
         "averaged": evaluate_average(run, setup, state, splits),
         "snapshots": evaluate_snapshots(run, setup, state, config, splits),
         "tta": evaluate_tta(setup, state, config, splits),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "epochs": int(state.step) / setup.per_epoch,
-        "steps": int(state.step),
-        "train_seconds": round(sum(record["seconds"] for record in records), 1),
-        "seconds_to_first_step": journal.seconds_to_first_step,
-        **provenance(),
-        "command": run.command(),
-        "config": dataclasses.asdict(config),
     }
-    run.write_json("result.json", result)
+    journal.write_result(state, found, config)
     print(
         f"{title}: test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}, over "
-        f"{result['test_examples']:,} images. Everything is in {run.path}."
+        f"{found['test_examples']:,} images. Everything is in {run.path}."
     )
     for name in ("averaged", "snapshots", "tta"):
-        if result[name] is not None:
-            print(_line(name, result[name]))
+        if found[name] is not None:
+            print(_line(name, found[name]))
 
 
 def draw(

@@ -143,6 +143,11 @@ class RunDirectory:
         path = self.path / "result.json"
         return dict(json.loads(path.read_text())) if path.exists() else None
 
+    def write_result(self, found: dict[str, Any], config: Any) -> None:
+        """result.json: what was found, the provenance, the command that began it, the config."""
+        own = {"command": self.command(), "config": dataclasses.asdict(config)}
+        self.write_json("result.json", found | provenance() | own)
+
     def append_metrics(self, record: dict[str, Any]) -> None:
         """One more line of metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a") as file:
@@ -153,6 +158,10 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+    def train_seconds(self) -> float:
+        """What the records so far took, to a tenth of a second."""
+        return round(sum(record["seconds"] for record in self.metrics()), 1)
 
     def forget_metrics_after(self, step: int) -> None:
         """Drops the lines that a resumed run will write again."""
