@@ -11,18 +11,17 @@ lower rates. Then the photos in valid/ are classified, once; the class's channel
 
 from __future__ import annotations
 
-import sys
 import time
 
 from experiments import cats_dogs_config, cats_dogs_report, cats_dogs_setup, command_line
 from experiments.cats_dogs_config import Config
 from experiments.cats_dogs_setup import Stage
+from experiments.command_line import Stop
 from experiments.image_journal import ImageJournal
 from experiments.run_directory import RunDirectory
 from experiments.splits import split
 from jaxlessons import checkpoint, training, weights
 from jaxlessons.training import TrainState
-from jaxlessons.watch import NonFiniteError
 
 EXPERIMENT = "cats_dogs"
 
@@ -50,25 +49,20 @@ def train(config: Config) -> None:
             state = checkpoint.restore(run.checkpoints, state)
         run.forget_metrics_after(int(state.step))
 
-    stop = command_line.Stop()
     for stage in stages:
         if int(state.step) >= stage.end:
             continue
         part = splits._replace(validation=stage.validation())
         journal = ImageJournal(EXPERIMENT, run, images, part, stage.setup, config.keep)
-        with stop.listening(), journal.progress(int(state.step), started):
-            try:
-                state = train_stage(config, stage, state, journal, stop)
-            except NonFiniteError as error:
-                raise journal.after_nan(error) from error
+        with journal.training(int(state.step), started) as stop:
+            state = train_stage(config, stage, state, journal, stop)
             if stop():
-                print(journal.stopped(state), file=sys.stderr)
-                sys.exit(128 + stop.signal)
+                stop.leave(journal.stopped(state))
     cats_dogs_report.finish(config, run, images, network, state, trained.source, started)
 
 
 def train_stage(
-    config: Config, stage: Stage, state: TrainState, journal: ImageJournal, stop: command_line.Stop
+    config: Config, stage: Stage, state: TrainState, journal: ImageJournal, stop: Stop
 ) -> TrainState:
     """Trains to the stage's end, an epoch at a time, each on the view whose turn it is."""
     per_epoch = stage.setup.per_epoch

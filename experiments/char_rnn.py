@@ -10,7 +10,6 @@ with its RNN, 1.369 with its GRU, and 1.315 and then 1.252 with its LSTM of 2 x 
 
 from __future__ import annotations
 
-import sys
 import time
 
 import jax
@@ -20,7 +19,6 @@ from experiments.char_config import Config
 from experiments.char_journal import CharJournal
 from experiments.run_directory import RunDirectory
 from jaxlessons import checkpoint, sequence_training
-from jaxlessons.watch import NonFiniteError
 
 EXPERIMENT = "char_rnn"
 
@@ -53,33 +51,26 @@ def train(config: Config) -> None:
         run.forget_metrics_after(int(state.step))
 
     journal = CharJournal(EXPERIMENT, run, config, corpus, setup)
-    stop = command_line.Stop()
-    with stop.listening(), journal.progress(int(state.step), started):
-        try:
-            for end in sorted({*setup.cycle_ends, setup.total_steps}):
-                state = sequence_training.fit(
-                    state,
-                    setup.train_step,
-                    corpus.train,
-                    setup.windows,
-                    steps_per_epoch=setup.per_epoch,
-                    total_steps=end,
-                    steps_per_call=config.steps_per_call,
-                    on_steps=journal.on_steps,
-                    on_epoch=journal.on_epoch,
-                    should_stop=stop,
-                )
-                if int(state.step) == end and end in setup.cycle_ends:
-                    # The lesson saves its LSTM at the end of each cycle of the rate.
-                    params = {"params": state.params}
-                    checkpoint.save(run.snapshots, params, step=end, keep=None, about=setup.about)
-                if stop():
-                    break
-        except NonFiniteError as error:
-            raise journal.after_nan(error) from error
-        if stop():
-            print(journal.stopped(state), file=sys.stderr)
-            sys.exit(128 + stop.signal)
+    with journal.training(int(state.step), started) as stop:
+        for end in sorted({*setup.cycle_ends, setup.total_steps}):
+            state = sequence_training.fit(
+                state,
+                setup.train_step,
+                corpus.train,
+                setup.windows,
+                steps_per_epoch=setup.per_epoch,
+                total_steps=end,
+                steps_per_call=config.steps_per_call,
+                on_steps=journal.on_steps,
+                on_epoch=journal.on_epoch,
+                should_stop=stop,
+            )
+            if int(state.step) == end and end in setup.cycle_ends:
+                # The lesson saves its LSTM at the end of each cycle of the rate.
+                params = {"params": state.params}
+                checkpoint.save(run.snapshots, params, step=end, keep=None, about=setup.about)
+            if stop():
+                stop.leave(journal.stopped(state))
     char_report.finish(journal, state)
 
 

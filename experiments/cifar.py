@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,6 @@ from experiments import (
     cifar_config,
     cifar_lr_find,
     cifar_setup,
-    command_line,
     report,
 )
 from experiments.cifar_config import Config
@@ -24,7 +22,6 @@ from experiments.splits import split
 from jaxlessons import checkpoint, summary, training
 from jaxlessons.data import cifar10
 from jaxlessons.schedules import Phase
-from jaxlessons.watch import NonFiniteError
 
 
 def train(
@@ -68,29 +65,22 @@ def train(
         run.forget_metrics_after(int(state.step))
 
     journal = ImageJournal(experiment, run, images, splits, setup, config.keep)
-    stop = command_line.Stop()
-    with stop.listening(), journal.progress(int(state.step), started):
-        try:
-            for end in [*ends, setup.total_steps]:
-                state = training.fit(
-                    state,
-                    setup.train_step,
-                    splits.train,
-                    batch_size=config.batch_size,
-                    total_steps=end,
-                    on_steps=journal.on_steps,
-                    on_epoch=journal.on_epoch,
-                    should_stop=stop,
-                )
-                if int(state.step) == end and end in ends:
-                    checkpoint.save(run.snapshots, state.variables, step=end, keep=None)
-                if stop():
-                    break
-        except NonFiniteError as error:
-            raise journal.after_nan(error) from error
-        if stop():
-            print(journal.stopped(state), file=sys.stderr)
-            sys.exit(128 + stop.signal)
+    with journal.training(int(state.step), started) as stop:
+        for end in [*ends, setup.total_steps]:
+            state = training.fit(
+                state,
+                setup.train_step,
+                splits.train,
+                batch_size=config.batch_size,
+                total_steps=end,
+                on_steps=journal.on_steps,
+                on_epoch=journal.on_epoch,
+                should_stop=stop,
+            )
+            if int(state.step) == end and end in ends:
+                checkpoint.save(run.snapshots, state.variables, step=end, keep=None)
+            if stop():
+                stop.leave(journal.stopped(state))
     report.finish(journal, setup, state, config)
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -113,6 +113,11 @@ class Stop:
 
     def __call__(self) -> bool:
         return bool(self.signal)
+
+    def leave(self, sentence: str) -> NoReturn:
+        """Says how to go on, and ends the program with the signal's code."""
+        print(sentence, file=sys.stderr)
+        sys.exit(128 + self.signal)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from experiments.command_line import Stop
 from experiments.run_directory import RunDirectory
 from jaxlessons import checkpoint, metrics
 from jaxlessons.errors import UserError
@@ -69,13 +70,20 @@ class Journal:
         return f"{record['data']} " + " | ".join([*parts, f"{record['seconds']:.0f} s"])
 
     @contextlib.contextmanager
-    def progress(self, step: int, started: float) -> Iterator[None]:
-        """The bar, from `step` on; started: `time.perf_counter()` when the run began."""
+    def training(self, step: int, started: float) -> Iterator[Stop]:
+        """The bar, from `step` on, and whether the user asked to stop meanwhile.
+
+        started: `time.perf_counter()` when the run began. A NonFiniteError becomes the UserError
+        that tells of the way back.
+        """
         self.started, self.epoch_began = started, time.perf_counter()
-        name, total = self.data, self.total_steps
-        with tqdm(total=total, initial=step, desc=name, unit="step", dynamic_ncols=True) as bar:
-            self.bar = bar
-            yield
+        stop, name, total = Stop(), self.data, self.total_steps
+        bar = tqdm(total=total, initial=step, desc=name, unit="step", dynamic_ncols=True)
+        with stop.listening(), bar as self.bar:
+            try:
+                yield stop
+            except NonFiniteError as error:
+                raise self._after_nan(error) from error
 
     def on_steps(self, step: int, sums: Sums) -> None:
         """Moves the bar on."""
@@ -146,7 +154,7 @@ class Journal:
             words + ([] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)])
         )
 
-    def after_nan(self, error: NonFiniteError) -> UserError:
+    def _after_nan(self, error: NonFiniteError) -> UserError:
         """The error, with the way back to the last good checkpoint where there is one."""
         step = checkpoint.latest_step(self.run.checkpoints)
         kept = "No checkpoint is before it" if step is None else f"That of step {step} is kept"
