@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import numpy as np
 
 from experiments.char_config import Config
 from experiments.char_setup import Corpus, Setup
 from experiments.journal import Journal
 from experiments.run_directory import RunDirectory
-from jaxlessons import generate, metrics, schedules
+from jaxlessons import generate, metrics
 from jaxlessons.training import TrainState
 
 PROMPT = 32  # characters of the text that the samples go on from
@@ -25,13 +24,13 @@ class CharJournal(Journal):
     def __init__(
         self, experiment: str, run: RunDirectory, config: Config, corpus: Corpus, setup: Setup
     ) -> None:
-        rate = schedules.lr_schedule(setup.phases, setup.per_epoch)
         super().__init__(
             experiment,
             run,
             corpus.name,
-            np.asarray(rate(np.arange(setup.total_steps))),
+            setup.phases,
             setup.per_epoch,
+            setup.total_steps,
             keep=config.keep,
             best="loss" if corpus.validation_text else None,
             mode="min",

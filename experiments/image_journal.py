@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from experiments.cifar_setup import Setup
 from experiments.journal import Journal
 from experiments.run_directory import RunDirectory
 from experiments.splits import Splits
-from jaxlessons import schedules, training
+from jaxlessons import training
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.training import TrainState
 
@@ -25,10 +23,16 @@ class ImageJournal(Journal):
         setup: Setup,
         keep: int,
     ) -> None:
-        rate = schedules.lr_schedule(setup.phases, setup.per_epoch)
-        rates = np.asarray(rate(np.arange(setup.total_steps)))
-        best = "accuracy" if splits.validation is not None else None
-        super().__init__(experiment, run, images.name, rates, setup.per_epoch, keep=keep, best=best)
+        super().__init__(
+            experiment,
+            run,
+            images.name,
+            setup.phases,
+            setup.per_epoch,
+            setup.total_steps,
+            keep=keep,
+            best="accuracy" if splits.validation is not None else None,
+        )
         self.images, self.splits, self.eval_step = images, splits, setup.eval_step
 
     def validate(self, state: TrainState) -> dict[str, float] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from experiments.command_line import Stop
 from experiments.run_directory import RunDirectory
-from jaxlessons import checkpoint, metrics
+from jaxlessons import checkpoint, metrics, schedules
 from jaxlessons.errors import UserError
 from jaxlessons.loop import EpochEnd
 from jaxlessons.metrics import Sums
+from jaxlessons.schedules import Phase
 from jaxlessons.training import TrainState
 from jaxlessons.watch import NonFiniteError
 
@@ -26,9 +27,9 @@ from jaxlessons.watch import NonFiniteError
 class Journal:
     """Callbacks for a training loop: a progress bar, a line an epoch, checkpoints, and the end.
 
-    data: the name of what is trained on. rates: the learning rate of each step, `[steps]`, of
-    which `per_epoch` make an epoch. keep: checkpoints kept beside the one with the best
-    `validation_<best>`. about: what each checkpoint says of itself.
+    data: the name of what is trained on. phases: of the rate, over `total_steps` of which
+    `per_epoch` make an epoch; `rates` is that of each step. keep: checkpoints kept beside the one
+    with the best `validation_<best>`. about: what each checkpoint says of itself.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class Journal:
         experiment: str,
         run: RunDirectory,
         data: str,
-        rates: np.ndarray,
+        phases: Sequence[Phase],
         per_epoch: int,
+        total_steps: int,
         *,
         keep: int,
         best: str | None,
@@ -45,7 +47,8 @@ class Journal:
         about: dict[str, Any] | None = None,
     ) -> None:
         self.experiment, self.run, self.data = experiment, run, data
-        self.rates, self.per_epoch, self.total_steps = rates, per_epoch, len(rates)
+        self.per_epoch, self.total_steps = per_epoch, total_steps
+        self.rates = np.asarray(schedules.lr_schedule(phases, per_epoch)(np.arange(total_steps)))
         self.saving: dict[str, Any] = {"keep": keep, "best": best, "mode": mode, "about": about}
         self.epoch_began = time.perf_counter()
         self.seconds_to_first_step: float | None = None
