@@ -57,7 +57,7 @@ def read_folder(folder: Path) -> tuple[str, int]:
 
 
 def read_standard_library(folder: Path | None = None) -> tuple[str, str]:
-    """The first million characters of Python's standard library, and a phrase that says so.
+    """The first STDLIB_CHARACTERS of Python's standard library, and a phrase that says so.
 
     The modules are those directly in the library's folder, sorted by name, joined by newlines. Left
     out are the private ones, some of which differ from machine to machine, and those that
