@@ -99,7 +99,8 @@ class Vocabulary:
     def missing(self, text: str) -> str | None:
         """The first character of `text` (once it is lower-cased) that has no symbol of its own."""
         text = text.lower() if self.lower else text
-        return next((symbol for symbol in text if symbol not in set(self._known)), None)
+        known = set(self._known)
+        return next((symbol for symbol in text if symbol not in known), None)
 
     def decode(self, tokens: Iterable[int] | np.ndarray) -> str:
         """The text of tokens `[n]`; the unknown symbol is shown as U+FFFD.
