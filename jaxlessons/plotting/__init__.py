@@ -5,6 +5,7 @@ from jaxlessons.plotting.heatmaps import plot_heatmaps, plot_zoom
 from jaxlessons.plotting.results import plot_comparison, plot_confusion, plot_predictions
 from jaxlessons.plotting.saving import save_figure
 from jaxlessons.plotting.schedules import plot_schedule, plot_schedules
+from jaxlessons.plotting.style import plot_losses, plot_pictures
 from jaxlessons.plotting.text import plot_reactions
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "plot_curves",
     "plot_heatmaps",
     "plot_line",
+    "plot_losses",
     "plot_lr_find",
+    "plot_pictures",
     "plot_predictions",
     "plot_reactions",
     "plot_schedule",

@@ -1,0 +1,78 @@
+"""The end of a style transfer: the picture, the way to it, and result.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+
+from experiments.run_directory import provenance
+from experiments.style_config import as_metadata
+from experiments.style_journal import StyleJournal
+from experiments.style_pictures import Pictures
+from jaxlessons import plotting
+from jaxlessons.data import images
+from jaxlessons.stylize import Stylized
+
+FRAME_SECONDS = 0.12
+
+
+def finish(journal: StyleJournal, pictures: Pictures, made: Stylized, source: str) -> None:
+    """picture.png, comparison.png, losses.png, way.gif and result.json; says where they are."""
+    run, config = journal.run, journal.config
+    images.write_png(run.path / "picture.png", made.picture, as_metadata(config))
+    records = run.metrics()
+    history = {name: np.array([record[name] for record in records]) for name in made.history}
+    title = f"{pictures.content_source} in the manner of {pictures.style_source}"
+    figures = {
+        "losses.png": plotting.plot_losses(history, title),
+        "comparison.png": plotting.plot_pictures(side_by_side(pictures, made.picture), title),
+    }
+    for name, figure in figures.items():
+        plotting.save_figure(figure, run.path / name)
+    images.write_gif(run.path / "way.gif", journal.frames(), FRAME_SECONDS)
+    seconds = time.perf_counter() - journal.started
+    result = {
+        "experiment": journal.experiment,
+        "data": pictures.name,
+        "weights": source,
+        "size": list(made.picture.shape[:2]),
+        **{name: float(values[history["taken"]][-1]) for name, values in parts(history).items()},
+        "losses": losses_at(history),
+        "evaluations": len(records),
+        "refused": int(np.sum(~history["taken"])),
+        "memory_megabytes": round(made.memory / 2**20, 1),
+        "seconds": round(seconds, 1),
+        "seconds_to_first_step": journal.seconds_to_first_step,
+        **provenance(),
+        "command": run.command(),
+        "config": dataclasses.asdict(config),
+    }
+    run.write_json("result.json", result)
+    if config.output is not None:
+        images.write_png(config.output, made.picture, as_metadata(config))
+    print(
+        f"{title}: loss {result['value']:.5g} after {len(records)} evaluations in {seconds:.0f} s, "
+        f"{result['memory_megabytes']:.0f} MB. The picture is {run.path / 'picture.png'}, and the "
+        f"way to it way.gif, losses.png and comparison.png beside it."
+    )
+
+
+def parts(history: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The loss and its parts."""
+    return {name: history[name] for name in ("value", "content", "style", "variation")}
+
+
+def losses_at(history: dict[str, np.ndarray], every: int = 100) -> dict[str, float]:
+    """The loss of the picture kept after 100, 200, ... evaluations, as the lesson prints it."""
+    ends = range(every, len(history["value"]) + 1, every)
+    kept = [np.flatnonzero(history["taken"][:end])[-1] for end in ends]
+    return {str(end): float(history["value"][i]) for end, i in zip(ends, kept, strict=True)}
+
+
+def side_by_side(pictures: Pictures, picture: np.ndarray) -> dict[str, np.ndarray]:
+    """Content, styles and result, by name."""
+    names = ["style"] if len(pictures.styles) == 1 else [f"style {i}" for i in (1, 2, 3, 4)]
+    styles = dict(zip(names, pictures.styles, strict=False))
+    return {"content": pictures.content, **styles, "result": picture}
