@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,9 +11,7 @@ import numpy as np
 from jax import lax
 
 from jaxlessons.errors import UserError
-
-# (variables, tokens, carry=None) -> (logits, carry)
-Apply = Callable[..., tuple[jax.Array, Any]]
+from jaxlessons.generate import Apply, check_range
 
 
 def beam_search(
@@ -50,11 +47,7 @@ def beam_search(
             f"The prompt is {ids.dtype} of shape {ids.shape}: give one row of token ids, which are "
             "integers."
         )
-    # Traced, not run: what a model makes of ids beyond its vocabulary is its own affair.
-    last = _read.eval_shape(apply, variables, ids)[0].shape[-1] - 1
-    outside = ids[(ids < 0) | (ids > last)]
-    if outside.size:
-        raise UserError(f"The prompt's token {outside[0]} is outside the model's ids, 0 to {last}.")
+    check_range(ids, _read.eval_shape(apply, variables, ids)[0])
     return _search(apply, variables, *_read(apply, variables, ids), length, beams)
 
 

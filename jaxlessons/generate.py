@@ -122,16 +122,24 @@ def filter_logits(
     return jnp.put_along_axis(scaled, order, ranked, axis=-1, inplace=False)
 
 
+def check_range(ids: np.ndarray, logits: jax.ShapeDtypeStruct) -> None:
+    """UserError for a prompt's token that is none of those the logits `[..., vocabulary]` rank.
+
+    Of the logits the shape will do, so that the model is traced first and not run: what it makes
+    of ids beyond its vocabulary is its own affair.
+    """
+    last = logits.shape[-1] - 1
+    outside = ids[(ids < 0) | (ids > last)]
+    if outside.size:
+        raise UserError(f"The prompt's token {outside[0]} is outside the model's ids, 0 to {last}.")
+
+
 def _chunks(
     apply: Apply, variables: Any, prompt: Any, length: int, key: jax.Array, chunk: int, o: _Options
 ) -> Iterator[np.ndarray]:
     ids = np.atleast_2d(np.asarray(prompt))
     _check(ids, length, chunk, o)
-    # Traced, not run: what a model makes of ids beyond its vocabulary is its own affair.
-    last = _read.eval_shape(apply, variables, ids, o.samples).logits.shape[-1] - 1
-    outside = ids[(ids < 0) | (ids > last)]
-    if outside.size:
-        raise UserError(f"The prompt's token {outside[0]} is outside the model's ids, 0 to {last}.")
+    check_range(ids, _read.eval_shape(apply, variables, ids, o.samples).logits)
     start = _read(apply, variables, ids, o.samples)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(o.samples))
     traced = jax.tree.map(np.float32, o)
