@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from jaxlessons.data.images import explained
+from jaxlessons.data.srgb import upright
 from jaxlessons.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -55,21 +57,14 @@ def load(folder: str | Path, size: int = 128) -> PhotoSet:
 
 def read_photo(path: str | Path, size: int) -> np.ndarray:
     """One photo, `[size, size, 3]` uint8, as `load` makes it; UserError when it can't be read."""
-    try:
-        with Image.open(path) as image:
-            # A JPEG much too large is decoded at a half, a quarter or an eighth of its size.
-            image.draft("RGB", (2 * size, 2 * size))
-            turned = ImageOps.exif_transpose(image)
-            if "transparency" in turned.info:  # which pillow drops from RGBA alone without a word
-                turned = turned.convert("RGBA")
-            return _fit(turned.convert("RGB"), size)
-    # What a broken photo raises differs with the format and from byte to byte.
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        what = "no photo" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise UserError(
-            f"{path} can't be read as a photo ({what}): it is truncated, damaged or something "
-            "else; replace or delete it."
-        ) from error
+    path = Path(path)
+    with explained(path, "photo", "replace or delete it"), Image.open(path) as image:
+        # A JPEG much too large is decoded at a half, a quarter or an eighth of its size.
+        image.draft("RGB", (2 * size, 2 * size))
+        turned = upright(image)
+        if "transparency" in turned.info:  # which pillow drops from RGBA alone without a word
+            turned = turned.convert("RGBA")
+        return _fit(turned.convert("RGB"), size)
 
 
 def _fit(image: Image.Image, size: int) -> np.ndarray:
