@@ -132,6 +132,12 @@ def scan_layer(
     return jnp.swapaxes(outputs, 0, 1).astype(x.dtype), carry
 
 
+def step_mask(lengths: jax.Array, time: int) -> jax.Array:
+    """`[time, batch, 1]`: whether a step is within its sequence's length `[batch]`."""
+    steps = jnp.broadcast_to(jnp.arange(time)[:, None], (time, *lengths.shape))
+    return (steps < jnp.broadcast_to(lengths, steps.shape))[..., None]
+
+
 def select(
     keep: jax.Array | None, new: Carry, old: Carry, output: jax.Array
 ) -> tuple[Carry, jax.Array]:

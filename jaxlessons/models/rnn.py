@@ -24,6 +24,7 @@ from jaxlessons.models.cells import (
     lstm_cell,
     rnn_cell,
     scan_layer,
+    step_mask,
     wide,
 )
 from jaxlessons.models.parallel_cells import mingru_cell, minlstm_cell, parallel_layer, qrnn_cell
@@ -209,9 +210,3 @@ class Recurrent(nn.Module):
             forget = slice(self.features, 2 * self.features)
             return lambda key, shape: uniform(key, shape).at[forget].set(value)
         return uniform
-
-
-def step_mask(lengths: jax.Array, time: int) -> jax.Array:
-    """`[time, batch, 1]`: whether a step is within its sequence's length `[batch]`."""
-    steps = jnp.broadcast_to(jnp.arange(time)[:, None], (time, *lengths.shape))
-    return (steps < jnp.broadcast_to(lengths, steps.shape))[..., None]

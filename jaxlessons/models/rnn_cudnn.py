@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import rnn
 
-from jaxlessons.models.cells import Carry, Params
+from jaxlessons.models.cells import Carry, Params, step_mask
 
 
 def is_available() -> bool:
@@ -49,7 +49,7 @@ def lstm(
     new = tuple(zip(h, c, strict=True))
     if lengths is None:
         return outputs, new
-    real = jnp.arange(x.shape[1])[None] < lengths[:, None]
-    outputs = jnp.where(jnp.broadcast_to(real[..., None], outputs.shape), outputs, 0)
+    real = jnp.swapaxes(step_mask(lengths, x.shape[1]), 0, 1)
+    outputs = jnp.where(jnp.broadcast_to(real, outputs.shape), outputs, 0)
     empty = jnp.broadcast_to((lengths == 0)[:, None], h[0].shape)
     return outputs, jax.tree.map(lambda new, old: jnp.where(empty, old, new), new, carry)
