@@ -131,7 +131,11 @@ def read_about(directory: str | Path, step: int | None = None) -> dict[str, Any]
     directory, step = _found(directory, step)
     checkpoint_files.verify_checksums(directory / str(step))
     with _manager(directory) as manager:
-        return dict(manager.metadata(step).custom_metadata or {})
+        metadata = manager.metadata(step)
+    # Orbax makes up metadata without it where the file is gone or can't be read.
+    if metadata.commit_timestamp_nsecs is None:
+        raise checkpoint_files.damaged(directory / str(step), "its metadata can't be read")
+    return dict(metadata.custom_metadata or {})
 
 
 def _found(directory: str | Path, step: int | None) -> tuple[Path, int]:

@@ -149,3 +149,25 @@ def test_damage_is_found_in_the_checksums_too(tmp_path):
     (tmp_path / "1" / CHECKSUMS).write_text("{")
     with pytest.raises(UserError, match=rf"is damaged \({CHECKSUMS} can't be read\)"):
         checkpoint.read_about(tmp_path)
+
+
+@pytest.mark.parametrize("about", [None, {"symbols": "abcdef"}])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "another"])
+def test_damage_is_found_without_checksums_too(tmp_path, about, damage):
+    checkpoint.save(tmp_path, state(), step=1)
+    checkpoint.save(tmp_path, state(), step=2, about=about)
+    for step in (1, 2):
+        (tmp_path / str(step) / CHECKSUMS).unlink()
+    assert checkpoint.read_about(tmp_path) == (about or {})
+    file = tmp_path / "2" / "_CHECKPOINT_METADATA"
+    whole = file.read_text()
+    file.write_text({"cut": whole[: len(whole) // 2], "another": "{}"}.get(damage, ""))
+    if damage == "gone":
+        file.unlink()
+    sentence = (
+        f"The checkpoint {tmp_path / '2'} is damaged (its metadata can't be read): delete that "
+        "folder to go on from the checkpoint before it."
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(sentence)}$"):
+        checkpoint.read_about(tmp_path)
+    assert checkpoint.read_about(tmp_path, 1) == {}
