@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxlessons import loop, losses, metrics, training
+from jaxlessons import loop, losses, metrics, train_state
 from jaxlessons.averaging import Averager
 from jaxlessons.metrics import Sums
-from jaxlessons.training import TrainState
+from jaxlessons.train_state import TrainState
 
 WINDOW_STREAM = 0x51DE  # keeps the epochs' keys apart from the steps', which count up from 0
 
@@ -52,7 +52,7 @@ def create_state(
     carried: whether the state holds the hidden state of `batch_size` rows, zeros at first.
     """
     tokens = jnp.zeros((batch_size, 1), jnp.int32)
-    state = training.create_state(module, optimizer, key, tokens, averager)
+    state = train_state.create_state(module, optimizer, key, tokens, averager)
     if not carried:
         return state
     _, carry = jax.eval_shape(module.apply, state.variables, tokens)
@@ -93,7 +93,7 @@ def make_train_step(
 
         grads, (carry, sums) = jax.grad(objective, has_aux=True)(state.params)
         carry = None if state.carry is None else carry
-        return training.update(state, grads, optimizer, averager).replace(carry=carry), sums
+        return train_state.update(state, grads, optimizer, averager).replace(carry=carry), sums
 
     return jax.jit(step, donate_argnums=0)
 
