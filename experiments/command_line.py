@@ -32,6 +32,7 @@ FREE_ON_RESUME = {
     "lr",
     "clip_norm",
     "tta",
+    "output",
     *(
         "sample",
         "checkpoint",

@@ -173,7 +173,8 @@ class RunDirectory:
 def _like(value: Any, hint: Any) -> Any:
     """JSON knows neither tuples nor paths."""
     if isinstance(value, list):
-        return tuple(value)
+        inner = (*typing.get_args(hint), None)[0]
+        return tuple(_like(item, inner) for item in value)
     if isinstance(value, str) and (hint is Path or Path in typing.get_args(hint)):
         return Path(value)
     return value

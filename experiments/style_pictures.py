@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.style_config import Config
+from experiments.style_config import Config, settings
+from jaxlessons import style_inputs
 from jaxlessons.data import images
 from jaxlessons.data.painting import flow_painting
 from jaxlessons.errors import UserError
+from jaxlessons.style_inputs import Inputs
 
 # Pixels of the longer side of the painting that is generated.
 PAINTING = (600, 750)
@@ -42,7 +44,8 @@ def load_pictures(config: Config) -> Pictures:
     """Reads what the config names.
 
     Raises:
-      UserError: for a file that can't be read as a picture, or a mask of another shape.
+      UserError: for a file that can't be read as a picture, a mask of another shape, or pictures
+        that `stylize` would refuse.
     """
     if config.content is None:
         content, content_source = images.sample_photo()
@@ -57,7 +60,18 @@ def load_pictures(config: Config) -> Pictures:
     else:
         styles, style_source = [flow_painting(*PAINTING)], "generated painting"
     masks = None if config.mask is None else _masks(config.mask, content)
-    return Pictures(content, tuple(styles), masks, content_source, style_source)
+    pictures = Pictures(content, tuple(styles), masks, content_source, style_source)
+    # `stylize` will do so again: here it is to refuse what doesn't fit before a run begins.
+    prepare(config, pictures)
+    return pictures
+
+
+def prepare(config: Config, pictures: Pictures) -> Inputs:
+    """The pictures fitted to each other, as `stylize` has them."""
+    shares, size = config.style_weights or None, config.style_size
+    return style_inputs.prepare(
+        settings(config), pictures.content, pictures.styles, shares, pictures.masks, size
+    )
 
 
 def _masks(path: Path, content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
