@@ -1,93 +1,18 @@
-"""Where CIFAR-10 is taken from, what is kept of it, and what stands in for it."""
+"""Where CIFAR-10 is taken from, and what stands in for it."""
 
 import errno
-import hashlib
 import inspect
-import os
-import tarfile
 
 import numpy as np
 import pytest
+from cifar10_setup import NAMES, assert_holds, flip, forbid
 
-from jaxlessons.data import cifar10, cifar10_builder, cifar10_cache, cifar10_files
-from jaxlessons.data.cifar10_files import Arrays
-from jaxlessons.data.download import NoNetworkError, Source
+from jaxlessons.data import cifar10, cifar10_files
+from jaxlessons.data.download import NoNetworkError
 from jaxlessons.data.shapes import make_shapes
 from jaxlessons.errors import UserError
 
-COUNT = 20  # records in a batch, for speed
-NAMES = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    """Small data, an empty cache and no network."""
-    monkeypatch.setattr(cifar10_files, "RECORDS", COUNT)
-    monkeypatch.setattr(cifar10_builder, "SPLITS", {"train": 5 * COUNT, "test": COUNT})
-    monkeypatch.setattr(cifar10, "SHAPES", {"train": (300, 0), "test": (100, 1)})
-    nowhere = Source((tmp_path / "nowhere" / "a.tar.gz").as_uri(), 1, "0" * 64)
-    monkeypatch.setattr(cifar10, "ARCHIVE", nowhere)
-    monkeypatch.delenv("JAXLESSONS_DATA", raising=False)
-    monkeypatch.setenv("JAXLESSONS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def data(arrays, tmp_path):
-    """A folder that holds cifar-10-batches-bin/."""
-    folder = tmp_path / "data" / "cifar-10-batches-bin"
-    folder.mkdir(parents=True)
-    images = np.concatenate([arrays.train_images, arrays.test_images])
-    labels = np.concatenate([arrays.train_labels, arrays.test_labels])
-    planes = images.transpose(0, 3, 1, 2).reshape(-1, 3072)
-    records = np.concatenate([labels[:, None].astype(np.uint8), planes], axis=1)
-    for name, batch in zip(NAMES, np.split(records, 6), strict=True):
-        (folder / name).write_bytes(batch.tobytes())
-    return folder.parent
-
-
-@pytest.fixture
-def published(data, tmp_path, monkeypatch):
-    """The archive, as if it were on the network."""
-    path = tmp_path / "network" / "cifar-10-binary.tar.gz"
-    path.parent.mkdir()
-    with tarfile.open(path, "w:gz") as archive:
-        archive.add(data / "cifar-10-batches-bin", "cifar-10-batches-bin")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(cifar10, "ARCHIVE", Source(path.as_uri(), path.stat().st_size, digest))
-    return path
-
-
-@pytest.fixture
-def copy(arrays, tmp_path):
-    """A TFDS data directory."""
-    cifar10_builder.prepare(arrays, tmp_path / "tfds", cifar10.CLASSES)
-    return tmp_path / "tfds"
-
-
-def assert_holds(image_set, arrays):
-    assert image_set.name == "CIFAR-10"
-    assert image_set.mean == (0.4914, 0.48216, 0.44653)
-    assert image_set.std == (0.24703, 0.24349, 0.26159)
-    assert image_set.classes[3] == "cat"
-    assert len(image_set.classes) == 10
-    for name in Arrays._fields:
-        mine, theirs = getattr(image_set, name), getattr(arrays, name)
-        assert mine.dtype == theirs.dtype, name
-        np.testing.assert_array_equal(mine, theirs, err_msg=name)
-
-
-def forbid(monkeypatch, module, name):
-    def forbidden(*_, **__):
-        raise AssertionError(f"{name} was called")
-
-    monkeypatch.setattr(module, name, forbidden)
-
-
-def flip(path, place):
-    blob = bytearray(path.read_bytes())
-    blob[int(place * len(blob))] ^= 1
-    path.write_bytes(blob)
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 # What a data folder may be.
@@ -182,118 +107,6 @@ def test_what_cannot_be_read_is_refused(data, monkeypatch):
         cifar10.load(data)
 
 
-# What is kept of a TFDS copy.
-
-
-def test_a_tfds_copy_is_decoded_once(copy, arrays, monkeypatch):
-    cifar10.load(copy)
-    forbid(monkeypatch, cifar10_builder, "read_prepared")
-    assert_holds(cifar10.load(copy), arrays)
-
-
-def test_a_changed_tfds_copy_is_not_served_stale(copy, arrays, cache):
-    cifar10.load(copy)
-    path = copy / "cifar10/3.0.2/cifar10-test.array_record-00000-of-00001"
-    flip(path, 0.3)
-    with pytest.raises(UserError, match=f"{path} can't be read"):
-        cifar10.load(copy)
-    changed = arrays._replace(test_labels=9 - arrays.test_labels)
-    for file in (copy / "cifar10/3.0.2").iterdir():
-        file.unlink()
-    (copy / "cifar10/3.0.2").rmdir()
-    cifar10_builder.prepare(changed, copy, cifar10.CLASSES)
-    assert_holds(cifar10.load(copy), changed)
-    assert len(list((cache / "arrays").iterdir())) == 1
-
-
-def test_a_tfds_copy_loads_where_the_cache_cannot_be_written(copy, arrays, cache):
-    cache.write_text("a file stands where the folder would be")
-    assert_holds(cifar10.load(copy), arrays)
-
-
-@pytest.mark.parametrize("place", [0.01, 0.2, 0.5, 0.8, 0.99])
-def test_an_altered_array_file_is_refused_by_name(copy, cache, place):
-    cifar10.load(copy)
-    (path,) = (cache / "arrays").iterdir()
-    flip(path, place)
-    with pytest.raises(UserError, match=f"{path} is truncated or altered .*delete it"):
-        cifar10.load(copy)
-
-
-@pytest.mark.parametrize("left", [0.0, 0.001, 0.5, 0.999])
-def test_a_truncated_array_file_is_refused_by_name(arrays, tmp_path, left):
-    path = tmp_path / "a.npz"
-    cifar10_cache.write_arrays(path, arrays, "folder")
-    path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
-    with pytest.raises(UserError, match=f"{path} is truncated or altered .*delete it"):
-        cifar10_cache.read_arrays(path, "folder")
-
-
-def test_an_array_file_of_another_make_is_refused_by_name(arrays, tmp_path):
-    path = tmp_path / "a.npz"
-    cifar10_cache.write_arrays(path, arrays._replace(test_labels=arrays.test_labels[:3]), "folder")
-    with pytest.raises(UserError, match=rf"{path} is .*\(20, 32, 32, 3\)"):
-        cifar10_cache.read_arrays(path, "folder")
-
-
-# The download.
-
-
-def test_the_download_is_prepared_once(published, arrays, cache, monkeypatch):
-    url = cifar10.ARCHIVE.url
-    image_set = cifar10.load()
-    assert_holds(image_set, arrays)
-    assert image_set.source == f"{url}, prepared in {cache / 'cifar10/3.0.2'}"
-    published.unlink()
-    for module, name in [(cifar10, "fetch"), (cifar10_builder, "read_prepared")]:
-        forbid(monkeypatch, module, name)
-    again = cifar10.load()
-    assert_holds(again, arrays)
-    assert again.source == image_set.source
-
-
-def test_the_prepared_copy_outlives_its_arrays(published, arrays, cache):
-    cifar10.load()
-    published.unlink()
-    (path,) = (cache / "arrays").iterdir()
-    flip(path, 0.5)
-    with pytest.raises(UserError, match=f"{path} is truncated or altered"):
-        cifar10.load()
-    path.unlink()
-    assert_holds(cifar10.load(), arrays)
-
-
-def test_a_download_that_is_not_the_published_file_is_refused(published, cache):
-    flip(published, 0.5)
-    with pytest.raises(UserError, match=r"cifar-10-binary.tar.gz .*altered"):
-        cifar10.load()
-    assert [path for path in cache.rglob("*") if path.is_file()] == []
-
-
-def test_a_full_disk_is_told_and_leaves_nothing(published, arrays, cache, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cifar10, "fetch", full)
-        with pytest.raises(UserError, match=f"disk of {cache} is full; .* JAXLESSONS_CACHE"):
-            cifar10.load()
-    with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", full)
-        with pytest.raises(UserError, match=f"disk of {cache} is full; .* JAXLESSONS_CACHE"):
-            cifar10.load()
-    assert list((cache / "arrays").iterdir()) == []
-    published.unlink()
-    assert_holds(cifar10.load(), arrays)
-
-
-@pytest.mark.usefixtures("published")
-def test_a_cache_that_cannot_be_written_is_told(cache):
-    cache.write_text("a file stands where the folder would be")
-    with pytest.raises(UserError, match=f"{cache} can't be used as the cache .*JAXLESSONS_CACHE"):
-        cifar10.load()
-
-
 # The embedded default.
 
 
@@ -341,7 +154,6 @@ def test_shapes_are_made_once_and_anew_when_their_formula_changes(cache, monkeyp
 # The real size.
 
 
-@pytest.mark.usefixtures("cache")
 def test_the_published_sizes(monkeypatch, tmp_path):
     monkeypatch.setattr(cifar10_files, "RECORDS", 10_000)
     block = np.random.RandomState(0).randint(0, 256, (10_000, 3073), np.uint8)
