@@ -27,7 +27,8 @@ def plot_losses(history: Mapping[str, np.ndarray], title: str) -> Figure:
         axes.axvline(begin, color="grey", ls="--", lw=1)
     axes.set(title=title, xlabel="evaluation", ylabel="loss", yscale="log", xlim=(0, None))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.get_legend_handles_labels()[0]:  # a loss of nothing but zeros has no curve
+        axes.legend()
     return figure
 
 
