@@ -158,7 +158,8 @@ def _check_masks(size: tuple[int, ...], styles: int, masks: Sequence[np.ndarray]
 
 
 def _check_sizes(settings: Settings, content: np.ndarray, styles: Sequence[np.ndarray]) -> None:
-    least = smallest_side(settings) * 2 ** (settings.scales - 1)
+    # A single row of pixels has no total variation.
+    least = max(2, smallest_side(settings)) * 2 ** (settings.scales - 1)
     for what, picture in (("content", content), *(("style", style) for style in styles)):
         height, width = picture.shape[:2]
         if min(height, width) < least:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from jaxlessons.errors import UserError
 from jaxlessons.models import vgg
@@ -70,8 +70,11 @@ def check(settings: Settings) -> None:
     for field, name in layers:
         if name not in vgg.LAYERS:
             raise UserError(f"{field} has {name!r}: it must be of {', '.join(vgg.LAYERS)}.")
-    weights = ("content_weight", "style_weight", "tv_weight")
-    for field in weights:
+    for field, kind in get_type_hints(Settings).items():
+        value = getattr(s, field)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise UserError(f"{field} is {value!r}: it must be one of {', '.join(get_args(kind))}.")
+    for field in ("content_weight", "style_weight", "tv_weight"):
         value = getattr(s, field)
         if not 0 <= value < math.inf:
             raise UserError(f"{field} is {value}: it must be 0 or more.")

@@ -7,6 +7,7 @@ picture's features and the style's Gram matrices.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,13 @@ from jaxlessons.style_objective import make_features, make_objective, make_targe
 from jaxlessons.style_settings import Settings
 
 Record = dict[str, np.ndarray]
+
+# The history of no evaluation.
+NO_RECORD: Record = {
+    **{name: np.zeros(0, np.float32) for name in ("content", "style", "value", "variation")},
+    "taken": np.zeros(0, bool),
+    "scale": np.zeros(0, int),
+}
 
 
 class Progress(NamedTuple):
@@ -82,8 +90,8 @@ def stylize(
     the styles' longer side in pixels, for larger or smaller brush strokes; unless given, each is
     scaled to cover the content and cropped (the lesson's scale_match). per_call: evaluations of
     the loss in one compiled call; unless given 1 on a CPU, else 10. begun: (`done`, `descent`)
-    of an earlier Progress, to go on from there. should_stop: asked after each call; the picture is
-    then what there is.
+    of an earlier Progress, to go on from there; the history is of the evaluations since.
+    should_stop: asked after each call; the picture is then what there is.
 
     Raises:
       UserError: for settings that make no sense, pictures too small for the layers, styles,
@@ -91,6 +99,8 @@ def stylize(
     """
     style_settings.check(settings)
     inputs = style_inputs.prepare(settings, content, styles, weights, masks, style_size)
+    if begun is not None and begun[0] >= settings.evaluations:  # stopped after its last call
+        return Stylized(_finish(settings, inputs, begun[1]), NO_RECORD, 0)
     history: list[Record] = []
     memory = 0
     for scale, done, now, descent, record, size in _calls(
@@ -147,7 +157,9 @@ def _calls(
         elif done == _end(settings, scale - 1):
             start = images.resize(_point(settings, descent), *now.content.shape[:2])
             descent = minimize.begin(minimizer, jnp.asarray(start))
-        each = _per_call(_end(settings, scale) - _end(settings, scale - 1), per_call)
+        # Divides what is left, too, which after a stop with another per_call is less.
+        whole, left = (_end(settings, scale) - n for n in (_end(settings, scale - 1), done))
+        each = _per_call(math.gcd(whole, left), per_call)
         call = minimize.make_call(minimizer, objective, each, settings.average or 0.99)
         compiled = call.lower(descent, (params, targets)).compile()
         while done < _end(settings, scale):
