@@ -6,12 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import cifar_cnn, cifar_resnet, command_line, report
 from experiments.journal import Journal
+from jaxlessons import weights
 from jaxlessons.data import cifar10
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.data.shapes import CLASSES, make_shapes
+from jaxlessons.models import vgg
+from jaxlessons.weights import Weights
 
 MAINS = {"cifar_cnn": cifar_cnn.main, "cifar_resnet": cifar_resnet.main}
 
@@ -55,6 +59,12 @@ def _interrupting(at, by):
             os.kill(os.getpid(), by)
 
     return on_steps
+
+
+@pytest.fixture(scope="session")
+def main_run():
+    """`run_main`, for fixtures of a module's scope."""
+    return run_main
 
 
 @pytest.fixture
@@ -136,3 +146,41 @@ def parameters():
         return {k: np.asarray(v) for k, v in flatten_dict(tree[collection], sep=".").items()}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def disc_photos(tmp_path_factory):
+    """Red photos with a bright disc somewhere, and blue ones: 16 and 6 of each."""
+    root = tmp_path_factory.mktemp("photos") / "discs"
+    random = np.random.RandomState(0)
+    rows, columns = np.mgrid[0:32, 0:40]
+    for split, count in (("train", 16), ("valid", 6)):
+        for channel, name in ((0, "red"), (2, "blue")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                photo = random.randint(0, 60, (32, 40, 3))
+                centre = random.randint(6, 26), random.randint(10, 30)
+                disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < 36
+                photo[disc, channel] = 250
+                Image.fromarray(photo.astype(np.uint8)).save(root / split / name / f"{i:02}.png")
+    return root
+
+
+@pytest.fixture
+def narrow_vgg(monkeypatch):
+    """VGG16 with six channels a layer, fewer layers, and weights that let a colour through."""
+    kept = [
+        name for name in vgg.LAYERS if name.endswith(("conv1", "pool")) or name == "block5_conv3"
+    ]
+    monkeypatch.setattr(vgg, "LAYERS", dict.fromkeys(kept, 6))
+    random, params = np.random.RandomState(1), {}
+    for name, shape in vgg.kernel_shapes().items():
+        kernel = random.normal(0, 0.15 * shape[2] ** -0.5, shape)
+        kernel[1, 1] += np.resize(np.eye(shape[2]), (shape[2], 6))
+        params[name] = {
+            "kernel": kernel.astype(np.float32),
+            "bias": np.full(6, 0.1, np.float32),
+        }
+    found = Weights(params, vgg.MEAN, "made up")
+    monkeypatch.setattr(weights, "vgg16", lambda file: found)
+    return found

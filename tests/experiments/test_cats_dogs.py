@@ -2,65 +2,21 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
-from experiments import cats_dogs, cats_dogs_config, cats_dogs_report, cats_dogs_setup
+from experiments import cats_dogs, cats_dogs_report
 from experiments.cats_dogs_config import Config
-from jaxlessons import cam, checkpoint, plotting, weights
-from jaxlessons.models import vgg
-from jaxlessons.weights import Weights
+from jaxlessons import checkpoint, plotting, weights
 
 QUICK = "--size 32 --batch-size 8 --validation 8 --epochs 2 --fine-epochs 1"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Red photos with a bright disc somewhere, and blue ones: 16 and 6 of each."""
-    root = tmp_path_factory.mktemp("photos") / "discs"
-    random = np.random.RandomState(0)
-    rows, columns = np.mgrid[0:32, 0:40]
-    for split, count in (("train", 16), ("valid", 6)):
-        for channel, name in ((0, "red"), (2, "blue")):
-            (root / split / name).mkdir(parents=True)
-            for i in range(count):
-                photo = random.randint(0, 60, (32, 40, 3))
-                centre = random.randint(6, 26), random.randint(10, 30)
-                disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < 36
-                photo[disc, channel] = 250
-                Image.fromarray(photo.astype(np.uint8)).save(root / split / name / f"{i:02}.png")
-    return root
-
-
 @pytest.fixture
-def narrow(monkeypatch):
-    """VGG16 with six channels a layer, fewer layers, and weights that let a colour through."""
-    kept = [
-        name for name in vgg.LAYERS if name.endswith(("conv1", "pool")) or name == "block5_conv3"
-    ]
-    monkeypatch.setattr(vgg, "LAYERS", dict.fromkeys(kept, 6))
-    random, params = np.random.RandomState(1), {}
-    for name, shape in vgg.kernel_shapes().items():
-        kernel = random.normal(0, 0.15 * shape[2] ** -0.5, shape)
-        kernel[1, 1] += np.resize(np.eye(shape[2]), (shape[2], 6))
-        params[name] = {
-            "kernel": kernel.astype(np.float32),
-            "bias": np.full(6, 0.1, np.float32),
-        }
-    found = Weights(params, vgg.MEAN, "made up")
-    monkeypatch.setattr(weights, "vgg16", lambda file: found)
-    return found
-
-
-@pytest.fixture
-def run(run_in, narrow, folder, monkeypatch):
+def run(run_in, narrow_vgg, disc_photos, monkeypatch):
     """run(words): the experiment's exit code, output and runs folder."""
-    monkeypatch.setenv("JAXLESSONS_PHOTOS", str(folder))
+    monkeypatch.setenv("JAXLESSONS_PHOTOS", str(disc_photos))
 
     def call(words, draw=False, **settings):
         undrawn = None if draw else (cats_dogs_report, "draw")
@@ -154,7 +110,7 @@ def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(
     "unfreeze",
     ["none", "block5", "block4", "block1"],
 )
-def test_only_what_is_unfrozen_changes_and_lower_blocks_less(run, narrow, parameters, unfreeze):
+def test_only_what_is_unfrozen_changes_and_lower_blocks_less(run, narrow_vgg, parameters, unfreeze):
     result = run(f"{QUICK} --unfreeze {unfreeze} --optimizer sgd --rate-ratio 0.1 --name x")
     assert result.code == 0, result.err
     steps = 6 if unfreeze == "none" else 9
@@ -163,7 +119,7 @@ def test_only_what_is_unfrozen_changes_and_lower_blocks_less(run, narrow, parame
     for block in range(1, 6):
         name = f"block{block}_conv1"
         if f"trunk.{name}.kernel" in found:
-            new, old = found[f"trunk.{name}.kernel"], narrow.params[name]["kernel"]
+            new, old = found[f"trunk.{name}.kernel"], narrow_vgg.params[name]["kernel"]
             changed[block] = float(np.abs(new - old).max())
     expected = {
         "none": {5: False},
@@ -174,93 +130,6 @@ def test_only_what_is_unfrozen_changes_and_lower_blocks_less(run, narrow, parame
     assert {block: change > 0 for block, change in changed.items()} == expected[unfreeze]
     records = read(result.folder / "x" / "metrics.jsonl")
     assert [r["lr"] for r in records[:2]] != [r["lr"] for r in records[1:]]
-
-
-def test_the_rates_fall_from_block_to_block():
-    groups = cats_dogs_config.groups(Config(unfreeze="block3", fine_lr=0.1, rate_ratio=0.5))
-    rates = {pattern: [phase.lr for phase in phases] for pattern, phases in groups.items()}
-    assert rates == {
-        "trunk/block5_": [0.0, 0.05],
-        "trunk/block4_": [0.0, 0.025],
-        "trunk/block3_": [0.0, 0.0125],
-    }
-    assert cats_dogs_config.groups(Config(unfreeze="none")) == {"trunk": 0}
-
-
-@pytest.fixture
-def network(narrow):
-    config = Config(size=32, unfreeze="block4")
-    return config, cats_dogs_setup.make_network(config, 2, narrow)
-
-
-def test_frozen_and_trained_parts_make_the_whole_network(network, folder):
-    config, network = network
-    images = cats_dogs_setup.load_photos(dataclasses.replace(config, data_dir=folder))
-    photos = jnp.asarray(images.train_images)
-    views = cats_dogs_setup.Views(network, photos[:5], seed=0, name="five")
-    below, last = views.features(0)
-    assert below.shape == (5, 4, 4, 6)
-    assert last.shape == (5, 2, 2, 6)
-    setup = SimpleNamespace(optimizer=SimpleNamespace(init=lambda params: ()))
-    state = cats_dogs_setup.create_state(config, network, setup)
-    whole = network.whole_params(state.params)
-    assert set(whole["trunk"]) == set(vgg.kernel_shapes())
-    logits, features = network.whole.apply(
-        {"params": whole}, network.prepare(photos[:5]), return_features=True
-    )
-    np.testing.assert_allclose(below, features["block3_pool"], rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(last, features["block5_conv3"], rtol=1e-5, atol=1e-4)
-    top = network.top.apply({"params": state.params}, below)
-    np.testing.assert_allclose(top, logits, rtol=1e-4, atol=1e-4)
-
-
-def test_views_are_the_photo_and_then_others_the_same_each_time(network, folder, monkeypatch):
-    config, network = network
-    images = cats_dogs_setup.load_photos(dataclasses.replace(config, data_dir=folder))
-    photos = jnp.asarray(images.train_images[:24])  # as many as a run above trains on
-    views = cats_dogs_setup.Views(network, photos, seed=0, name="x")
-    plain, changed = views.features(0).last, views.features(1).last
-    assert not np.allclose(plain, changed, rtol=0.01)
-    assert not np.allclose(views.features(2).last, changed, rtol=0.01)
-    again = cats_dogs_setup.Views(network, photos, seed=0, name="x")
-    np.testing.assert_array_equal(again.features(1).last, changed)
-    other = cats_dogs_setup.Views(network, photos, seed=1, name="x")
-    assert not np.allclose(other.features(1).last, changed, rtol=0.01)
-    # Batches that don't fit the number of photos change nothing.
-    monkeypatch.setattr(cats_dogs_setup, "BATCH", 12)
-    small = cats_dogs_setup.Views(network, photos, seed=0, name="x")
-    np.testing.assert_allclose(small.features(0).last, plain, rtol=1e-5, atol=1e-5)
-
-
-def test_looking_counts_every_photo_once_and_its_maps_are_the_heads(network, folder):
-    config, network = network
-    images = cats_dogs_setup.load_photos(dataclasses.replace(config, data_dir=folder))
-    kernel = 0.001 * np.ones((3, 3, 6, 2)) * [1, -1]
-    head = {"class_maps": {"kernel": kernel, "bias": np.zeros(2)}}
-    params = {"trunk": network.trunk_params, "head": head}
-    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-    look = cats_dogs_report.make_look(network, params)
-    many, few = look(images.train_images), look(images.train_images[:5])
-    assert many.maps.shape == (32, 2, 2, 2)
-    np.testing.assert_allclose(many.maps[:5], few.maps, rtol=1e-4, atol=1e-4)
-    logits = many.maps.mean((1, 2))
-    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(many.probabilities, expected, rtol=1e-4, atol=1e-6)
-    assert (many.guesses == 0).all()
-    boxes, crops = cats_dogs_report.zoom_in(images.train_images, many, 0.5)
-    heat = cam.upsample(jnp.asarray(many.maps[..., 0]), (32, 32))
-    np.testing.assert_array_equal(boxes, cam.hottest_box(heat, 0.5))
-    assert crops.shape == images.train_images.shape
-
-
-def test_the_figure_shows_the_surest_of_each_class_and_then_the_worst():
-    own = np.array([0.9, 0.8, 0.99, 0.6, 0.7, 0.3, 0.1, 0.95] + [0.55] * 6)
-    labels = np.array([0, 0, 0, 0, 1, 1, 0, 0] + [1] * 6)
-    sections = cats_dogs_report.hits_and_misses(own > 0.5, own, labels)
-    hits, worst = sections.values()
-    assert hits.tolist() == [2, 4, 7, 8, 0, 9, 1, 10]
-    assert worst[:3].tolist() == [6, 5, 13]
-    assert list(sections) == ["the surest hits", "the misses, and the least sure hits"]
 
 
 @pytest.mark.parametrize(
@@ -297,9 +166,9 @@ def test_without_photos_the_sentence_says_what_to_give(run, monkeypatch):
     )
 
 
-def test_resume_with_other_weights_is_refused(run, narrow, monkeypatch):
+def test_resume_with_other_weights_is_refused(run, narrow_vgg, monkeypatch):
     run(f"{QUICK} --name mine", interrupt_at=1)
-    monkeypatch.setattr(weights, "vgg16", lambda file: narrow._replace(source="another"))
+    monkeypatch.setattr(weights, "vgg16", lambda file: narrow_vgg._replace(source="another"))
     result = run("--resume --name mine")
     assert result.code == 1
     assert "was begun with made up as VGG16's weights, and what was found now is another" in (

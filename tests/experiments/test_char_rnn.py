@@ -1,9 +1,7 @@
 import io
 import json
 import math
-import os
 import shutil
-import signal
 import sys
 from types import SimpleNamespace
 
@@ -12,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import char_config, char_report, char_rnn, char_sample, command_line
-from experiments.journal import Journal
-from jaxlessons import checkpoint, schedules
+from experiments import char_config, char_report, char_rnn, char_sample
+from jaxlessons import checkpoint
 
 WORDS = ("alpha ", "beta ", "gamma\n", "delta ", "été ")
 SMALL = (
@@ -31,30 +28,16 @@ def make_text(seed, words=WORDS):
 
 
 @pytest.fixture(scope="module")
-def call():
+def call(main_run):
     """call(folder, words): the exit code and what was printed, run in that folder."""
 
     def run(folder, command, interrupt_at=None, draw=False):
         with pytest.MonkeyPatch.context() as patch, Capture(patch) as output:
             patch.chdir(folder)
-            patch.setattr(sys, "argv", ["char_rnn", *command.split()])
-            if not draw:
-                # Drawing takes longer than all else in such a short run.
-                patch.setattr(char_report, "draw", lambda *_: {})
-            if interrupt_at is not None:
-                original = Journal.on_steps
-
-                def on_steps(self, step, sums):
-                    original(self, step, sums)
-                    if step == interrupt_at:
-                        os.kill(os.getpid(), signal.SIGINT)
-
-                patch.setattr(Journal, "on_steps", on_steps)
-            code = 0
-            try:
-                command_line.run(char_rnn.main)
-            except SystemExit as end:
-                code = end.code or 0
+            words = ["char_rnn", *command.split()]
+            # Drawing takes longer than all else in such a short run.
+            undrawn = None if draw else (char_report, "draw")
+            code = main_run(char_rnn.main, words, undrawn=undrawn, interrupt_at=interrupt_at)
         return SimpleNamespace(code=code, out=output.out(), err=output.err())
 
     return run
@@ -268,45 +251,3 @@ def test_every_batching_learns(call, trained, batching):
     assert done.code == 0, done.err
     result = json.loads((trained.run.parent / batching / "result.json").read_text())
     assert result["best_validation_loss"] < 0.5
-
-
-@pytest.mark.parametrize(
-    ("cell", "preset", "epochs", "rates"),
-    [
-        ("rnn", "lesson", 8, {1e-3, 1e-4}),
-        ("gru", "lesson", 9, {1e-3, 1e-4}),
-        ("lstm", "lesson", 17, {1e-2, 1e-4}),
-        ("lstm", "lesson_long", 80, {1e-2, 1e-4}),
-    ],
-)
-def test_the_lessons_presets(cell, preset, epochs, rates):
-    config = char_config.defaults(cell, preset)
-    phases = char_config.phases(config)
-    assert schedules.total_steps(phases, 1000) == epochs * 1000
-    assert sorted({phase.lr for phase in phases}) == pytest.approx(sorted(rates))
-    assert (config.batch_size, config.bptt, config.lower, config.min_frequency) == (64, 8, True, 3)
-    network = char_config.make_model(char_config.model_settings(config, 55))
-    sizes = (network.embedding_size, network.features, network.layers, network.dropout)
-    assert sizes == ((42, 512, 2, 0.5) if cell == "lstm" else (42, 256, 1, 0.0))
-    assert all(not phase.decoupled for phase in phases)
-
-
-def test_a_groups_weight_decay_replaces_the_others():
-    config = char_config.Config(weight_decay=1e-5, group_weight_decay={"embedding": 0.5})
-    assert {phase.weight_decay for phase in char_config.phases(config)} == {1e-5}
-    ((pattern, own),) = char_config.groups(config).items()
-    assert (pattern, {phase.weight_decay for phase in own}) == ("embedding", {0.5})
-    assert char_config.groups(char_config.Config()) is None
-
-
-def test_words_known_counts_words_that_the_text_has():
-    # The first and the last word of what is written may be cut, and do not count.
-    assert char_report.words_known("ha Beta gamma nope beta del", "alpha beta\ngamma!") == 0.75
-
-
-def test_telling_units_are_those_that_move_much_and_hold_on():
-    time = np.arange(64)
-    still, hasty = np.zeros(64), np.where(time % 2, 1.0, -1.0)
-    slow, faint = np.where(time < 32, 1.0, -1.0), np.where(time < 32, 0.1, -0.1)
-    outputs = np.stack([still, hasty, faint, slow], axis=1)
-    assert char_report.telling_units(outputs, 3) == [3, 2, 0]
