@@ -132,6 +132,17 @@ def test_a_difference_is_one_clause(first, second, clause):
 # Bad input.
 
 
+def test_the_first_character_without_a_symbol_of_its_own():
+    plain = Vocabulary.build("beta")
+    assert [plain.missing(text) for text in ("bate", "", "bezay", "Bet")] == [None, None, "z", "B"]
+    lower = Vocabulary.build("abBCC", min_frequency=2, lower=True)  # a is rare, so unknown
+    assert [lower.missing(text) for text in ("Bc", "CAB", "b\N{REPLACEMENT CHARACTER}")] == [
+        None,
+        "a",
+        "\N{REPLACEMENT CHARACTER}",
+    ]
+
+
 def test_a_character_outside_is_told_with_its_place():
     vocabulary = Vocabulary.build("the stars")
     with told(
