@@ -129,9 +129,6 @@ def test_a_difference_is_one_clause(first, second, clause):
     assert Vocabulary.build(*first).difference(Vocabulary.build(*second)) == clause
 
 
-# Bad input.
-
-
 def test_the_first_character_without_a_symbol_of_its_own():
     plain = Vocabulary.build("beta")
     assert [plain.missing(text) for text in ("bate", "", "bezay", "Bet")] == [None, None, "z", "B"]
@@ -141,6 +138,9 @@ def test_the_first_character_without_a_symbol_of_its_own():
         "a",
         "\N{REPLACEMENT CHARACTER}",
     ]
+
+
+# Bad input.
 
 
 def test_a_character_outside_is_told_with_its_place():
