@@ -29,6 +29,23 @@ def test_curves_are_the_records_and_leave_out_what_they_lack():
     assert figure.get_suptitle() == "a run"
 
 
+def test_the_parts_of_a_loss_are_the_records_and_validation_is_dashed():
+    records = [
+        {"epoch": 1.0, "train_loss": 9.0, "train_content": 3.0, "train_variation": 0.0},
+        {"epoch": 2.5, "train_loss": 8.0, "train_content": 2.0, "validation_loss": 7.0},
+    ]
+    axes = plotting.plot_loss_parts(records, "x").axes[0]
+    found = {line.get_label(): (points(line), line.get_linestyle()) for line in axes.lines}
+    assert found == {
+        "train_loss": ([(1, 9), (2.5, 8)], "-"),
+        "validation_loss": ([(2.5, 7)], "--"),
+        "train_content": ([(1, 3), (2.5, 2)], "-"),
+    }
+    colours = [line.get_color() for line in axes.lines]
+    assert colours[0] == colours[1] != colours[2]
+    assert axes.get_yscale() == "log"
+
+
 def test_predictions_name_both_classes_and_colour_the_wrong_ones():
     images = np.zeros((3, 4, 4, 3), np.uint8)
     images[1] = 200

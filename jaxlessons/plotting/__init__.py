@@ -5,7 +5,7 @@ from jaxlessons.plotting.heatmaps import plot_heatmaps, plot_zoom
 from jaxlessons.plotting.results import plot_comparison, plot_confusion, plot_predictions
 from jaxlessons.plotting.saving import save_figure
 from jaxlessons.plotting.schedules import plot_schedule, plot_schedules
-from jaxlessons.plotting.style import plot_losses, plot_pictures
+from jaxlessons.plotting.style import plot_loss_parts, plot_losses, plot_pictures
 from jaxlessons.plotting.text import plot_reactions
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "plot_curves",
     "plot_heatmaps",
     "plot_line",
+    "plot_loss_parts",
     "plot_losses",
     "plot_lr_find",
     "plot_pictures",

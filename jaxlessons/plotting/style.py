@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,27 @@ def plot_losses(history: Mapping[str, np.ndarray], title: str) -> Figure:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:  # a loss of nothing but zeros has no curve
         axes.legend()
+    return figure
+
+
+def plot_loss_parts(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """The loss and its weighted parts by epoch, in training and (dashed) in validation.
+
+    records: one mapping an epoch with "epoch", and with "loss", "content", "style" and "variation"
+    behind "train_" or "validation_"; what a record lacks is left out, and so is what is 0.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes: Any = figure.subplots()
+    for number, name in enumerate(("loss", "content", "style", "variation")):
+        for split, line in (("train", "-"), ("validation", "--")):
+            key = f"{split}_{name}"
+            points = [(r["epoch"], r[key]) for r in records if r.get(key)]
+            if points:
+                style = {"color": f"C{number}", "ls": line, "marker": ".", "label": key}
+                axes.plot(*zip(*points, strict=True), **style)
+    axes.set(title=title, xlabel="epoch", ylabel="loss", yscale="log", xlim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(ncols=2)
     return figure
 
 
