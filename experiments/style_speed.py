@@ -39,6 +39,8 @@ class Config(style_config.Config):
 
     turn: int = 10
     """Evaluations of a turn."""
+    pause: float = 0.1
+    """Seconds between turns, in which the other library's threads go to sleep."""
 
 
 class Ours:
@@ -81,6 +83,7 @@ def compare(config: Config) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in both}
     for turn in range(config.evaluations // config.turn):
         for name, one in both.items():
+            time.sleep(config.pause)
             began = time.perf_counter()
             one.advance(config.turn)
             seconds[name].append(time.perf_counter() - began)
