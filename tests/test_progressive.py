@@ -213,6 +213,7 @@ def test_a_finished_run_takes_no_further_step(run, whole):
     assert run.seen == []
 
 
+@pytest.mark.slow
 def test_a_network_with_a_global_pool_learns_from_small_images_and_goes_on_with_large_ones():
     # Broad stripes, a checkerboard that vanishes in the small images, and nothing.
     labels, index = np.arange(96) % 3, np.arange(16)

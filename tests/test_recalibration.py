@@ -130,7 +130,11 @@ WITHOUT_MEMORY = {name: partial(norm, momentum=0.0) for name, norm in NORMS.item
 
 @pytest.mark.parametrize(
     ("norm", "batch_size"),
-    [("0.9", 22), ("by hand", 8), pytest.param("0.99", 8, marks=pytest.mark.slow)],
+    [
+        ("0.9", 22),
+        pytest.param("by hand", 8, marks=pytest.mark.slow),
+        pytest.param("0.99", 8, marks=pytest.mark.slow),
+    ],
 )
 def test_every_layer_of_a_resnet_gets_the_pooled_statistics_of_its_batches(
     norm, batch_size, variables

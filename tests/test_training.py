@@ -80,7 +80,9 @@ def test_the_first_state_is_the_modules_own_initialisation():
 
 
 @pytest.mark.parametrize(
-    ("per_call", "stop_after"), [(1, 8), (3, 6)], ids=["at an epoch's end", "in the middle of one"]
+    ("per_call", "stop_after"),
+    [pytest.param(1, 8, marks=pytest.mark.slow), (3, 6)],
+    ids=["at an epoch's end", "in the middle of one"],
 )
 def test_a_run_stopped_and_resumed_ends_bit_for_bit_like_an_unbroken_one(
     setup, tmp_path, per_call, stop_after

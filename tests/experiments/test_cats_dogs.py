@@ -29,6 +29,7 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_leaves_its_whole_folder(run, whole_folder, monkeypatch):
     drawn = {}
     for name in ("plot_heatmaps", "plot_zoom"):

@@ -11,6 +11,8 @@ from experiments.char_models import LESSONS, examples
 
 PERIOD = "abcadbecdf"  # any two neighbours tell the next one; a, b, c or d alone do not
 
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture
 def periodic(tmp_path):
@@ -51,7 +53,9 @@ def test_too_few_characters_are_refused(name, length):
     )
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize(
+    "name", [n if n in ("three", "sequence") else pytest.param(n, marks=SLOW) for n in LESSONS]
+)
 def test_each_model_learns_a_periodic_text_and_goes_on_with_it(run_in, periodic, name):
     # About 300 steps each.
     epochs = {"three": 27, "sequence": 75}.get(name, 9)

@@ -78,6 +78,7 @@ def test_a_network_with_batch_norm_gets_statistics_for_its_average(run, paramete
     assert final["averaged"]["networks"] == steps
 
 
+@pytest.mark.slow
 def test_an_average_survives_a_stop_bit_for_bit(run, parameters):
     words = "--swa-start 1 --swa-every 0.2 --snapshots 2 --preset lesson --epochs 3"
     whole = run(f"{SIMPLE} {words}".replace("--name x", "--name whole"))

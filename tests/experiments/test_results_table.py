@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from experiments import results_table
 from jaxlessons.data import cifar10
@@ -67,6 +68,7 @@ def test_a_comparison_is_recorded_whole_without_local_paths(tmp_path, monkeypatc
     assert tables["cifar_x"].splitlines()[-1] == "| a | 50.0 ± 1.0 % | 49.0 ± 2.0 % | 2 |"
 
 
+@pytest.mark.slow
 def test_the_readmes_example_runs(small_images, monkeypatch):
     """As it stands, but for the data set, the network's and images' size, the number of steps."""
     images = {
