@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import char_table, command_line, comparison_rows
+from experiments import char_table, command_line, comparison_rows, style_table
 from experiments.comparison_rows import Row
 from jaxlessons.data import text as char_text
 from jaxlessons.errors import UserError
@@ -34,6 +34,8 @@ LOCAL = (
     "summary",
     "lr_find",
 )
+# Files that a picture was made from: a record has their names alone.
+PICTURES = ("content", "style", "mask", "output")
 RESULTS = Path(__file__).parent / "results"
 
 # --model -> the network's name and what the lesson says of it, in the ladder's order.
@@ -61,14 +63,26 @@ def record(run: Path) -> Path:
         result.pop(place, None)
         result["config"].pop(place, None)
     result["command"] = _without(result["command"], "--data-dir", "--runs-dir", "--weights")
+    result["command"] = shlex.join(map(_file, shlex.split(result["command"])))
+    for place in PICTURES:
+        if named := result["config"].get(place):
+            one = isinstance(named, str)
+            result["config"][place] = _file(named) if one else [_file(path) for path in named]
     path = RESULTS / f"{_name(result)}.json"
     with replacing(path) as file:
         file.write_text(json.dumps(result, indent=2) + "\n")
     return path
 
 
+def _file(word: str) -> str:
+    """A path's last part, or the word as it is."""
+    return Path(word).name if "/" in word else word
+
+
 def _name(result: dict[str, Any]) -> str:
     device, config = result["device"].split(",")[0], result["config"]
+    if "content_layer" in config:  # a style transfer, or its speed
+        return style_table.name(result, device)
     if "trials" in result:  # a comparison, with all its seeds in one file
         return f"{result['experiment']}-{device}"
     if "study" in config:  # a measurement of speed
@@ -120,16 +134,18 @@ def _without(command: str, *flags: str) -> str:
 
 
 def recorded() -> list[dict[str, Any]]:
-    """Every CIFAR-10 run and comparison, and all of recurrent networks, in experiments/results/."""
+    """Every CIFAR-10 run and comparison, all of recurrent networks and all pictures' records."""
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     of_interest = ("CIFAR-10", *char_text.NAMES)
-    return [r for r in found if r.get("data") in of_interest or r.get("experiment") == "rnn_speed"]
+    measured = ("rnn_speed", "style_transfer", "style_speed")
+    return [r for r in found if r.get("data") in of_interest or r["experiment"] in measured]
 
 
 def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The ladder's table, and the others by the names of their experiments."""
     speeds = [result for result in results if result["experiment"] == "rnn_speed"]
     chars = [result for result in results if result["experiment"] == "char_rnn"]
+    painted = style_table.tables(results)
     results = [result for result in results if result["experiment"].startswith("cifar_")]
     compared = {
         result["experiment"]: comparison_rows.table([Row(**row) for row in result["rows"]])
@@ -142,7 +158,7 @@ def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
     for result in speeds:
         config = result["config"]
         found[f"rnn_speed {config['study']} {config['cell']}"] = char_table.speed_table(result)
-    return found
+    return found | painted
 
 
 def main() -> None:

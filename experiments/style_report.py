@@ -36,7 +36,7 @@ def finish(journal: StyleJournal, pictures: Pictures, made: Stylized, source: st
     result = {
         "experiment": journal.experiment,
         "data": pictures.name,
-        "weights": source,
+        "network": source,
         "size": list(made.picture.shape[:2]),
         **{name: float(values[history["taken"]][-1]) for name, values in parts(history).items()},
         "losses": losses_at(history),

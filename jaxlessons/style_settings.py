@@ -24,7 +24,7 @@ class Settings:
     """The layers whose Gram matrices are the style."""
     content_weight: float = 1.0
     """Of the content loss; 0 for style alone."""
-    style_weight: float = 10.0
+    style_weight: float = 4.0
     """Of the style loss, summed over its layers; 0 for content alone."""
     tv_weight: float = 0.0
     """Of the total variation, which smooths."""
