@@ -44,11 +44,11 @@ def valley():
 def scipys_evaluations(goal):
     seen = []
 
-    def value_and_gradient(x):
+    def value(x):
         seen.append(optimize.rosen(x))
-        return seen[-1], optimize.rosen_der(x)
+        return seen[-1]
 
-    optimize.minimize(value_and_gradient, VALLEY.astype(float), jac=True, method="L-BFGS-B")
+    optimize.minimize(value, VALLEY.astype(float), jac=optimize.rosen_der, method="L-BFGS-B")
     return 1 + int(np.argmax(np.array(seen) < goal))
 
 
@@ -71,34 +71,24 @@ def test_rosenbrocks_valley_takes_about_as_many_evaluations_as_scipys(valley):
     assert 1 < ours <= 50  # 45 on the CPU where this was written
     assert ours <= 1.25 * scipys_evaluations(1e-6)
     np.testing.assert_allclose(descent.state.point, [1, 1], atol=1e-3)
-    assert descent.state.value < 1e-6
 
 
 def test_a_point_is_taken_where_the_value_fell_by_enough_and_nowhere_else(valley):
-    record = valley[1]
-    gradient_of = jax.jit(jax.grad(rosenbrock))
-    assert record["taken"][0]
-    at, refused = 0, 0
-    for tried in range(1, 40):
-        promised = float(
-            gradient_of(record["point"][at]) @ (record["point"][tried] - record["point"][at])
-        )
+    point, value, taken = (valley[1][name] for name in ("point", "value", "taken"))
+    gradient_of, at = jax.jit(jax.grad(rosenbrock)), 0
+    assert taken[0]
+    for tried in range(1, 30):
+        promised = float(gradient_of(point[at]) @ (point[tried] - point[at]))
         assert promised < 0
-        enough = record["value"][at] + 1e-4 * promised
-        assert record["taken"][tried] == (record["value"][tried] <= enough)
-        at, refused = (tried, refused) if record["taken"][tried] else (at, refused + 1)
-    assert 3 < refused < 20
+        assert taken[tried] == (value[tried] <= value[at] + 1e-4 * promised)
+        at = tried if taken[tried] else at
+    assert 15 < taken[:30].sum() < 28
 
 
 def test_the_value_never_rises_and_the_record_is_of_what_was_tried(valley):
     descent, record = valley
-    assert {name: values.shape for name, values in record.items()} == {
-        "point": (60, 2),
-        "doubled": (60,),
-        "value": (60,),
-        "taken": (60,),
-    }
-    assert record["taken"].dtype == bool
+    shapes = {"point": (60, 2), "doubled": (60,), "value": (60,), "taken": (60,)}
+    assert {name: values.shape for name, values in record.items()} == shapes
     kept = record["value"][record["taken"]]
     assert (np.diff(kept) <= 0).all()
     np.testing.assert_array_equal(record["doubled"], 2 * record["value"])
@@ -143,8 +133,7 @@ def test_a_step_too_long_is_cut_to_the_parabolas_minimum_but_by_ten_at_most():
 
 
 def logarithm(x):
-    """With its minimum at 0.1, and without a value below 0."""
-    return jnp.sum(10 * x - jnp.log(x))
+    return jnp.sum(10 * x - jnp.log(x))  # lowest at 0.1, nothing below 0
 
 
 def test_where_the_function_has_no_value_the_step_goes_back():
@@ -155,12 +144,18 @@ def test_where_the_function_has_no_value_the_step_goes_back():
     assert np.isfinite(descent.average.params).all()
 
 
-def test_where_the_gradient_has_no_value_the_step_goes_back():
-    # From 1 straight to 0, where the value is 0 and the gradient none.
-    descent, record = descend(lambda x: 2 * jnp.sqrt(jnp.abs(x[0])), [1.0], 3)
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: 2 * jnp.sqrt(jnp.abs(x[0])),  # at 0 there is a value and no gradient
+        lambda x: jnp.where(x[0] > 0.5, x[0], -jnp.inf),  # there a gradient and no value
+    ],
+)
+def test_without_one_of_value_and_gradient_the_step_goes_back(function):
+    descent, record = descend(function, [1.0], 3)
     np.testing.assert_allclose(record["point"][:, 0], [1, 0, 0.9], atol=1e-6)
     assert list(record["taken"]) == [True, False, True]
-    assert float(descent.state.value) == pytest.approx(2 * np.sqrt(0.9), rel=1e-5)
+    assert float(descent.state.value) == pytest.approx(float(function(np.array([0.9]))), rel=1e-5)
 
 
 def test_without_a_value_at_the_start_nothing_is_ever_taken():
@@ -178,15 +173,24 @@ def test_a_memory_that_leads_up_is_begun_anew():
     assert record["taken"].all()
 
 
-def test_a_memory_whose_step_gets_too_short_is_begun_anew_and_still_goes_down():
-    def cliff(x):
-        """A slope down to 1e-4 below 1, then nothing."""
-        return jnp.where(x[0] > 1 - 1e-4, x[0], jnp.nan)
+def test_a_memory_whose_every_step_is_refused_is_begun_anew():
+    minimizer = minimize.lbfgs()
 
-    descent, record = descend(cliff, [1.0], 8)
-    np.testing.assert_allclose(1 - record["point"][:6, 0], [0, 1, 0.1, 0.01, 1e-3, 1e-4], atol=1e-6)
-    assert record["taken"].any()
-    assert 1 - 1e-4 < float(descent.state.point[0]) < 1
+    def objective(x, there):
+        return jnp.where(there, rosenbrock(x), jnp.nan), {}
+
+    call = minimize.make_call(minimizer, objective, 1)
+    descent, straight, steps = minimize.begin(minimizer, jnp.asarray(VALLEY)), [], []
+    # A step is cut by ten each time; below a thousandth the gradient itself is followed.
+    for there in [True] * 9 + [False] * 5 + [True] * 2:
+        descent, record = call(descent, there)
+        along, gradient = descent.state.direction, jax.grad(rosenbrock)(descent.state.point)
+        straight.append(np.allclose(along, -gradient / jnp.linalg.norm(gradient), atol=1e-4))
+        steps.append(float(descent.state.step))
+    np.testing.assert_allclose(steps[8:14], 10.0 ** -np.arange(6), rtol=1e-4)
+    assert not any(straight[8:11])
+    assert all(straight[12:14])
+    assert record["taken"].all()
 
 
 def test_adam_is_optaxs_by_a_loop(valley):
@@ -199,9 +203,9 @@ def test_adam_is_optaxs_by_a_loop(valley):
         step, memory = solver.update(gradient_of(point), memory)
         point = optax.apply_updates(point, step)
     np.testing.assert_allclose(descent.state.point, last, rtol=1e-5)
-    assert record["taken"].all()
     assert descent.state.value == record["value"][-1]
     assert (np.diff(record["value"]) > 0).any()  # it may rise on the way
+    assert record["taken"].all()
 
 
 @pytest.mark.parametrize(
@@ -217,7 +221,6 @@ def test_the_average_is_of_the_points_taken(minimizer, decay):
 
 
 def test_a_budget_is_evaluations_and_not_one_more():
-    """Nor does a call end early: the objective itself tells the host of every evaluation."""
     seen, minimizer = [], minimize.lbfgs()
 
     def counted(point, data):
@@ -232,7 +235,6 @@ def test_a_budget_is_evaluations_and_not_one_more():
         values += record["value"].tolist()
     jax.effects_barrier()
     assert len(seen) == len(values) == 35
-    assert len(set(values)) > 25
     assert sorted(seen) == sorted(values)
 
 

@@ -93,9 +93,19 @@ def test_the_history_has_all_of_every_evaluation(whole):
     assert not history["scale"].any()
 
 
-def test_pictures_are_within_their_range_and_of_the_contents_size(whole):
-    assert whole.picture.shape == (12, 16, 3)
-    assert 0 <= whole.picture.min() < whole.picture.max() <= 1
+def test_a_picture_is_within_its_range_where_the_point_is_not(paint):
+    points, harsh = [], np.where(photo() > 128, 255, 0).astype(np.uint8)
+    made = paint(
+        ALONE,
+        harsh,
+        [],
+        evaluations=6,
+        on_call=lambda progress: points.append(np.array(progress.descent.state.point)),
+    )
+    assert points[-1].min() < 0
+    assert points[-1].max() > 1
+    np.testing.assert_array_equal(made.picture, points[-1].clip(0, 1))
+    assert made.picture.shape == (12, 16, 3)
 
 
 def test_several_evaluations_a_call_make_the_same_picture(paint, whole):
