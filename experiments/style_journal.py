@@ -50,7 +50,8 @@ class StyleJournal:
         self.bar.set_postfix(loss=f"{progress.record['value'][-1]:.4g}", **shown, refresh=False)
         self.bar.update(progress.done - self.bar.n)
         self.last = progress
-        if _due(before, progress.done, self.config.every):
+        last = progress.done == self.config.evaluations
+        if last or _due(before, progress.done, self.config.every):
             images.write_png(self.steps / f"{progress.done:06d}.png", progress.picture(), {})
         if _due(before, progress.done, SAVED_EVERY):
             self.save(progress)

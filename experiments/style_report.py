@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
 import numpy as np
 
-from experiments.run_directory import provenance
 from experiments.style_config import as_metadata
 from experiments.style_journal import StyleJournal
 from experiments.style_pictures import Pictures
@@ -45,11 +43,8 @@ def finish(journal: StyleJournal, pictures: Pictures, made: Stylized, source: st
         "memory_megabytes": round(made.memory / 2**20, 1),
         "seconds": round(seconds, 1),
         "seconds_to_first_step": journal.seconds_to_first_step,
-        **provenance(),
-        "command": run.command(),
-        "config": dataclasses.asdict(config),
     }
-    run.write_json("result.json", result)
+    run.write_result(result, config)
     if config.output is not None:
         images.write_png(config.output, made.picture, as_metadata(config))
     print(

@@ -9,7 +9,6 @@ and L-BFGS changes the pixels until the network sees the photo's content and the
 
 from __future__ import annotations
 
-import sys
 import time
 
 from experiments import command_line, style_config, style_report
@@ -57,8 +56,7 @@ def paint(config: Config) -> None:
             should_stop=stop,
         )
     if stop():
-        print(journal.stopped(made.picture), file=sys.stderr)
-        sys.exit(128 + stop.signal)
+        stop.leave(journal.stopped(made.picture))
     style_report.finish(journal, pictures, made, trained.source)
 
 

@@ -66,10 +66,14 @@ def lbfgs(memory: int = 10) -> Minimizer:
         ascent, memory = solver.update(gradient, memory, point)
         return -ascent, -jnp.vdot(gradient, ascent), memory
 
+    def anew(gradient: jax.Array, point: jax.Array) -> tuple[Any, ...]:
+        # The barrier: XLA would make its zeros, and then what follows from them, when it compiles.
+        return turn(gradient, lax.optimization_barrier(solver.init(point)), point)
+
     def take(state: State, point: jax.Array, value: jax.Array, gradient: jax.Array) -> State:
         found = turn(gradient, state.solver, point)
         direction, slope, memory = lax.cond(
-            found[1] < 0, lambda: found, lambda: turn(gradient, solver.init(point), point)
+            found[1] < 0, lambda: found, lambda: anew(gradient, point)
         )
         return State(point, value, direction, slope, jnp.ones_like(state.step), memory)
 
@@ -80,8 +84,7 @@ def lbfgs(memory: int = 10) -> Minimizer:
         return state.replace(step=state.step * share)
 
     def again(state: State) -> State:
-        fresh = solver.init(state.point)
-        direction, slope, fresh = turn(state.solver.updates, fresh, state.point)
+        direction, slope, fresh = anew(state.solver.updates, state.point)
         # Of the length that the last trial had, or the same step would be refused again.
         return state.replace(direction=direction, slope=slope, solver=fresh)
 

@@ -86,7 +86,7 @@ def test_a_run_paints_and_leaves_its_whole_folder(run, whole_folder, folder):
     assert result["value"] < min(record["value"] for record in records[4:5])
     assert result["size"] == [16, 24]
     with Image.open(done.folder / "a" / "way.gif") as way:
-        assert way.n_frames == len(list((done.folder / "a" / "steps").glob("*.png"))) == 2
+        assert way.n_frames == len(list((done.folder / "a" / "steps").glob("*.png"))) == 3
         assert way.size == (24, 16)
 
 
