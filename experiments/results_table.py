@@ -138,7 +138,7 @@ def recorded() -> list[dict[str, Any]]:
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     of_interest = ("CIFAR-10", *char_text.NAMES)
     measured = ("rnn_speed", "style_transfer", "style_speed")
-    return [r for r in found if r.get("data") in of_interest or r["experiment"] in measured]
+    return [r for r in found if r.get("data") in of_interest or r.get("experiment") in measured]
 
 
 def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
