@@ -119,6 +119,21 @@ def begun(_begun, tmp_path):
 
 
 @pytest.fixture
+def narrow_vgg16(monkeypatch):
+    """VGG16 with four channels a layer, and made-up weights."""
+    monkeypatch.setattr(vgg, "LAYERS", dict.fromkeys(vgg.LAYERS, 4))
+    random = np.random.RandomState(0)
+    params = {
+        name: {
+            "kernel": random.normal(0, 0.3, shape).astype(np.float32),
+            "bias": np.full(4, 0.1, np.float32),
+        }
+        for name, shape in vgg.kernel_shapes().items()
+    }
+    monkeypatch.setattr(weights, "vgg16", lambda file=None: Weights(params, vgg.MEAN, "made up"))
+
+
+@pytest.fixture
 def whole_folder():
     """(folder, what else is in it): asserts that a run left that and its figures, each a PNG."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import results_table
 from jaxlessons.data import cifar10
+from jaxlessons.data import images as images_of_files
 from jaxlessons.models import resnet
 
 README = Path(__file__).parents[2] / "README.md"
@@ -69,8 +70,11 @@ def test_a_comparison_is_recorded_whole_without_local_paths(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_the_readmes_example_runs(small_images, monkeypatch):
-    """As it stands, but for the data set, the network's and images' size, the number of steps."""
+def test_the_readmes_example_runs(small_images, narrow_vgg16, monkeypatch, tmp_path):
+    """As it stands, but for the data, the networks' and images' size, the number of steps."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "painting.jpg"):
+        images_of_files.write_png(tmp_path / name, small_images.train_images[0], {})
     images = {
         field: getattr(small_images, field)[:, ::4, ::4]
         for field in ("train_images", "test_images")
@@ -83,6 +87,8 @@ def test_the_readmes_example_runs(small_images, monkeypatch):
         "50_000 // 256": "200 // 20",
         "batch_size=256": "batch_size=20",
         "every=20": "every=2",
+        "evaluations=200": "evaluations=4",
+        "size=256": "size=32",
     }
     for long, short in smaller.items():
         assert long in code
@@ -90,6 +96,8 @@ def test_the_readmes_example_runs(small_images, monkeypatch):
     names = {}
     exec(code, names)
     assert int(names["state"].step) == 20
+    assert images_of_files.read_settings(tmp_path / "picture.png") == {"by": "stylize"}
+    assert images_of_files.read(tmp_path / "picture.png").shape == (32, 32, 3)
     assert int(names["state"].average.count) == 5
     np.testing.assert_allclose(names["probabilities"].sum(axis=1), np.ones(50), rtol=1e-6)
     assert isinstance(names["model"], resnet.Resnet2)

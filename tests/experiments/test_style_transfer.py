@@ -11,28 +11,10 @@ from PIL import Image
 
 from experiments import style_config, style_transfer
 from experiments.style_journal import StyleJournal
-from jaxlessons import weights
 from jaxlessons.data import images
-from jaxlessons.models import vgg
-from jaxlessons.weights import Weights
 
 LAYERS = "--content-layer block2_conv1 --style-layers block1_conv1 block2_conv1"
 QUICK = f"style_transfer --size 24 --scales 2 --evaluations 8 --every 3 {LAYERS}"
-
-
-@pytest.fixture
-def narrow(monkeypatch):
-    """VGG16 with four channels a layer."""
-    monkeypatch.setattr(vgg, "LAYERS", dict.fromkeys(vgg.LAYERS, 4))
-    random = np.random.RandomState(0)
-    params = {
-        name: {
-            "kernel": random.normal(0, 0.3, shape).astype(np.float32),
-            "bias": np.full(4, 0.1, np.float32),
-        }
-        for name, shape in vgg.kernel_shapes().items()
-    }
-    monkeypatch.setattr(weights, "vgg16", lambda file: Weights(params, vgg.MEAN, "made up"))
 
 
 @pytest.fixture
@@ -49,7 +31,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def run(run_in, narrow, folder, monkeypatch):
+def run(run_in, narrow_vgg16, folder, monkeypatch):
     """run(words): the exit code, output and runs folder, in the folder of the pictures."""
     monkeypatch.setattr("experiments.style_pictures.PAINTING", (60, 75))
     return lambda words: run_in(style_transfer.main, words.split())
