@@ -31,6 +31,11 @@ from jaxlessons.style_settings import Settings
 from jaxlessons.weights import Weights
 
 EXPERIMENT = "style_speed"
+# What PyTorch's side doesn't have.
+UNCOMPARED = (
+    *("scales", "optimizer", "normalization", "pool", "color", "tv_weight", "average"),
+    "compute_dtype",
+)
 
 
 @dataclass(frozen=True)
@@ -139,15 +144,17 @@ def main() -> None:
     config_checks.above_zero(config, ("turn",))
     if style_torch.torch is None:
         raise UserError("PyTorch is not installed, and there is nothing to compare with: add it.")
-    for field in ("scales", "optimizer", "normalization", "pool", "color", "tv_weight"):
+    for field in UNCOMPARED:
         if getattr(config, field) != getattr(Settings(), field):
             raise UserError(f"{config_checks.flag(field)} is not compared: leave it out.")
+    if not (config.content_weight and config.style_weight):
+        raise UserError("Compared are content and style together: leave their weights above 0.")
     if len(config.style) > 1:
         raise UserError(f"--style names {len(config.style)}: compared is one.")
     if config.evaluations < 2 * config.turn:
         raise UserError(f"--evaluations is {config.evaluations}: it must be two turns or more.")
-    found = compare(config)
     run = RunDirectory.new(config.runs_dir, EXPERIMENT, config.name, f"{config.size}px")
+    found = compare(config)
     about = provenance()
     about["versions"] |= {"torch": style_torch.torch.__version__}
     result = {"experiment": EXPERIMENT, **found, **about, "config": dataclasses.asdict(config)}

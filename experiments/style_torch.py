@@ -51,7 +51,8 @@ class TorchTransfer:
 
     def advance(self, evaluations: int) -> None:
         """So many evaluations more; the loss of each goes into `values`."""
-        self.method.param_groups[0].update(max_iter=evaluations, max_eval=evaluations)
+        # A step begins with the evaluation that the last one left out: as many moves as those.
+        self.method.param_groups[0].update(max_iter=evaluations, max_eval=2 * evaluations)
         found: list[Any] = []
 
         def closure() -> Any:
