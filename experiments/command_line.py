@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import jax
 import tyro
 
 from experiments import config_checks
@@ -143,6 +144,15 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            "error: The device's memory is not enough: ask for a smaller size or batch; the "
+            "checkpoints so far are kept.",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except OSError as error:
         if error.errno not in DISK_ERRORS:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from jaxlessons.errors import UserError
@@ -12,6 +14,15 @@ from jaxlessons.errors import UserError
 def flag(name: str) -> str:
     """The field's flag on the command line."""
     return "--" + name.replace("_", "-")
+
+
+def writable(name: str, path: Path) -> None:
+    """Raises UserError where a file that a flag names can't be written: ask before the work."""
+    folder = path.expanduser().resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.expanduser().is_dir():
+        raise UserError(f"{flag(name)} is {path}: it can't be written; name another file.")
 
 
 def above_zero(config: Any, names: Iterable[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import fast_style_about
+from experiments import config_checks, fast_style_about
 from experiments.fast_style_config import Config
 from experiments.fast_style_setup import make_paint
 from experiments.run_directory import RunDirectory
@@ -24,7 +23,7 @@ def paint(config: Config, experiment: str) -> None:
     assert config.paint is not None
     photo = images.read(config.paint, config.size)
     output = config.output or Path(f"{config.paint.stem}-painted.png")
-    check_writable(output)
+    config_checks.writable("output", output)
     folder, step = find(config, experiment)
     network, style = fast_style_about.network(folder, step)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
@@ -64,12 +63,3 @@ def find(config: Config, experiment: str) -> tuple[Path, int]:
     if step is None:
         raise UserError(f"{folder} holds no checkpoint: name another by --checkpoint or --name.")
     return folder, step
-
-
-def check_writable(output: Path) -> None:
-    """Raises UserError, before anything is painted, where the picture can't be written."""
-    folder = output.expanduser().resolve().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or output.is_dir():
-        raise UserError(f"--output is {output}: it can't be written; name another file.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -146,20 +144,11 @@ class Journal:
             self.run.append_metrics(self._record(state))
             checkpoint.save(self.run.checkpoints, state, **self.saving)
         step, total = int(state.step), self.total_steps
-        return f"Stopped at step {step} of {total} and saved: go on by {self.resume_command()}"
-
-    def resume_command(self) -> str:
-        """What to type to go on from the latest checkpoint."""
-        words = ["python", "-m", f"experiments.{self.experiment}", "--resume"]
-        words += ["--name", self.run.path.name]
-        runs_dir = self.run.path.parents[1]
-        return shlex.join(
-            words + ([] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)])
-        )
+        return f"Stopped at step {step} of {total} and saved: go on by {self.run.resume_command()}"
 
     def _after_nan(self, error: NonFiniteError) -> UserError:
         """The error, with the way back to the last good checkpoint where there is one."""
         step = checkpoint.latest_step(self.run.checkpoints)
         kept = "No checkpoint is before it" if step is None else f"That of step {step} is kept"
-        lower = f"{self.resume_command()} --lr LOWER"
+        lower = f"{self.run.resume_command()} --lr LOWER"
         return UserError(f"{error} {kept}: go on by {lower}")

@@ -81,7 +81,7 @@ def _file(word: str) -> str:
 
 def _name(result: dict[str, Any]) -> str:
     device, config = result["device"].split(",")[0], result["config"]
-    if "content_layer" in config:  # a style transfer, or its speed
+    if result["experiment"] in ("style_transfer", "style_speed"):
         return style_table.name(result, device)
     if "trials" in result:  # a comparison, with all its seeds in one file
         return f"{result['experiment']}-{device}"

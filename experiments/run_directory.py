@@ -138,6 +138,14 @@ class RunDirectory:
         """The command that began the run, also when it was resumed."""
         return str(self._config()["command"])
 
+    def resume_command(self) -> str:
+        """What to type to go on from the latest checkpoint."""
+        runs_dir, experiment = self.path.parents[1], self.path.parent.name
+        words = ["python", "-m", f"experiments.{experiment}", "--resume", "--name", self.path.name]
+        return shlex.join(
+            words + ([] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)])
+        )
+
     def result(self) -> dict[str, Any] | None:
         """result.json, or None before the run is finished."""
         path = self.path / "result.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import jax
 
 from experiments import config_checks
 from jaxlessons import style_settings
+from jaxlessons.data import images
 from jaxlessons.errors import UserError
 from jaxlessons.style_settings import Settings
 
@@ -90,6 +92,12 @@ def check(config: Config) -> None:
         )
     if config.output is not None and config.output.suffix.lower() != ".png":
         raise UserError(f"--output is {config.output}: the picture is written as a .png.")
+    if config.output is not None:
+        config_checks.writable("output", config.output)
+    most = math.isqrt(images.MAX_PIXELS)
+    for name, size in (("size", config.size), ("style_size", config.style_size)):
+        if size is not None and size > most:
+            raise UserError(f"{config_checks.flag(name)} is {size}: it must be {most} or less.")
 
 
 def as_metadata(config: Config) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from jaxlessons import checkpoint
 from jaxlessons.data import images
 from jaxlessons.stylize import Progress
 
-# Evaluations between checkpoints, so that a crash costs at most these.
-SAVED_EVERY = 50
+# Seconds between checkpoints, so that a crash costs at most these.
+SAVED_EVERY = 30.0
 
 
 class StyleJournal:
@@ -30,6 +30,7 @@ class StyleJournal:
         self.seconds_to_first_step: float | None = None
         self.last: Progress | None = None
         self.bar: Any = None
+        self.saved = self.called = started
 
     @contextlib.contextmanager
     def progress(self, done: int) -> Iterator[None]:
@@ -42,10 +43,12 @@ class StyleJournal:
         """Moves the bar on, and writes what is due."""
         if self.seconds_to_first_step is None:
             self.seconds_to_first_step = time.perf_counter() - self.started
-        before = progress.done - len(progress.record["value"])
+        calls = len(progress.record["value"])
+        before, now = progress.done - calls, time.perf_counter()
+        seconds, self.called = round((now - self.called) / calls, 4), now
         for step, values in enumerate(zip(*progress.record.values(), strict=True), before + 1):
             record = dict(zip(progress.record, (value.item() for value in values), strict=True))
-            self.run.append_metrics({"step": step, **record})
+            self.run.append_metrics({"step": step, **record, "seconds": seconds})
         shown = {name: f"{progress.record[name][-1]:.4g}" for name in ("content", "style")}
         self.bar.set_postfix(loss=f"{progress.record['value'][-1]:.4g}", **shown, refresh=False)
         self.bar.update(progress.done - self.bar.n)
@@ -53,8 +56,9 @@ class StyleJournal:
         last = progress.done == self.config.evaluations
         if last or _due(before, progress.done, self.config.every):
             images.write_png(self.steps / f"{progress.done:06d}.png", progress.picture(), {})
-        if _due(before, progress.done, SAVED_EVERY):
+        if now - self.saved > SAVED_EVERY:
             self.save(progress)
+            self.saved = now
 
     def save(self, progress: Progress) -> None:
         """The checkpoint from which --resume goes on."""
@@ -62,11 +66,11 @@ class StyleJournal:
 
     def stopped(self, picture: np.ndarray) -> str:
         """Saves where the painting stopped; the sentence that says how to go on."""
-        assert self.last is not None
-        self.save(self.last)
+        if self.last is not None:
+            self.save(self.last)
         images.write_png(self.run.path / "picture.png", picture, as_metadata(self.config))
-        words = f"python -m experiments.{self.experiment} --resume --name {self.run.path.name}"
-        return f"Stopped after {self.last.done} evaluations and saved: go on by {words}"
+        done = len(self.run.metrics())
+        return f"Stopped after {done} evaluations and saved: go on by {self.run.resume_command()}"
 
     def frames(self) -> list[np.ndarray]:
         """The pictures of the way, all at the last one's size."""

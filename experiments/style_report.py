@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
-from experiments.style_config import as_metadata
+from experiments.style_config import Config, as_metadata
 from experiments.style_journal import StyleJournal
 from experiments.style_pictures import Pictures
 from jaxlessons import plotting
@@ -30,7 +28,8 @@ def finish(journal: StyleJournal, pictures: Pictures, made: Stylized, source: st
     for name, figure in figures.items():
         plotting.save_figure(figure, run.path / name)
     images.write_gif(run.path / "way.gif", journal.frames(), FRAME_SECONDS)
-    seconds = time.perf_counter() - journal.started
+    write_output(config, made.picture)
+    seconds = run.train_seconds()
     result = {
         "experiment": journal.experiment,
         "data": pictures.name,
@@ -41,17 +40,21 @@ def finish(journal: StyleJournal, pictures: Pictures, made: Stylized, source: st
         "evaluations": len(records),
         "refused": int(np.sum(~history["taken"])),
         "memory_megabytes": round(made.memory / 2**20, 1),
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
         "seconds_to_first_step": journal.seconds_to_first_step,
     }
     run.write_result(result, config)
-    if config.output is not None:
-        images.write_png(config.output, made.picture, as_metadata(config))
     print(
         f"{title}: loss {result['value']:.5g} after {len(records)} evaluations in {seconds:.0f} s, "
         f"{result['memory_megabytes']:.0f} MB. The picture is {run.path / 'picture.png'}, and the "
         f"way to it way.gif, losses.png and comparison.png beside it."
     )
+
+
+def write_output(config: Config, picture: np.ndarray) -> None:
+    """The picture under the name that the user gave."""
+    if config.output is not None:
+        images.write_png(config.output.expanduser(), picture, as_metadata(config))
 
 
 def parts(history: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -68,6 +71,6 @@ def losses_at(history: dict[str, np.ndarray], every: int = 100) -> dict[str, flo
 
 def side_by_side(pictures: Pictures, picture: np.ndarray) -> dict[str, np.ndarray]:
     """Content, styles and result, by name."""
-    names = ["style"] if len(pictures.styles) == 1 else [f"style {i}" for i in (1, 2, 3, 4)]
-    styles = dict(zip(names, pictures.styles, strict=False))
+    several = len(pictures.styles) > 1
+    styles = {f"style {i}" if several else "style": s for i, s in enumerate(pictures.styles, 1)}
     return {"content": pictures.content, **styles, "result": picture}

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import time
 
+import jax
+
 from experiments import command_line, style_config, style_report
 from experiments.run_directory import RunDirectory
 from experiments.style_config import Config
 from experiments.style_journal import StyleJournal
 from experiments.style_pictures import Pictures, load_pictures
 from jaxlessons import checkpoint, weights
+from jaxlessons.data import images
 from jaxlessons.minimize import Descent
 from jaxlessons.stylize import saved_shape, stylize
 
@@ -35,6 +38,7 @@ def paint(config: Config) -> None:
     run = RunDirectory.open(config, EXPERIMENT, pictures.name, pictures.default_name)
     if config.resume and run.result():
         print(f"{run.path} is finished: its picture is {run.path / 'picture.png'}.")
+        style_report.write_output(config, images.read(run.path / "picture.png"))
         return
     begun = restore(config, run, pictures) if config.resume else None
     run.forget_metrics_after(begun[0] if begun else 0)
@@ -51,6 +55,7 @@ def paint(config: Config) -> None:
             weights=config.style_weights or None,
             masks=pictures.masks,
             style_size=config.style_size,
+            per_call=None if jax.default_backend() == "cpu" else min(config.every, 10),
             begun=begun,
             on_call=journal.on_call,
             should_stop=stop,

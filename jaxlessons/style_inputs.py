@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -140,7 +141,7 @@ def _check_weights(
         return (1.0,) * styles
     if len(weights) != styles:
         raise UserError(f"There are {len(weights)} weights for {styles} styles: give one for each.")
-    if min(weights, default=1.0) < 0 or (styles and sum(weights) <= 0):
+    if not all(0 <= w < math.inf for w in weights) or (styles and sum(weights) <= 0):
         raise UserError(f"The styles' weights are {list(weights)}: none may be below 0, nor all 0.")
     return tuple(map(float, weights))
 
@@ -154,6 +155,11 @@ def _check_masks(size: tuple[int, ...], styles: int, masks: Sequence[np.ndarray]
         if np.shape(mask) != tuple(size):
             raise UserError(
                 f"Mask {number} is {np.shape(mask)}, the content {tuple(size)}: they must agree."
+            )
+        low, high = np.min(mask), np.max(mask)
+        if not 0 <= low <= high <= 1 or high == 0:
+            raise UserError(
+                f"Mask {number} holds {low:g} to {high:g}: it must hold 0 to 1, and not 0 alone."
             )
 
 

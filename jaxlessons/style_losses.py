@@ -40,7 +40,11 @@ def gram_matrix(
         shape = (1,) * (features.ndim - 3) + (height, width, 1)
         features = features * weight.reshape(shape).astype(features.dtype)
     gram = jnp.einsum(
-        "...hwc,...hwd->...cd", features, features, preferred_element_type=jnp.float32
+        "...hwc,...hwd->...cd",
+        features,
+        features,
+        precision="highest",  # or a GPU would round to TF32
+        preferred_element_type=jnp.float32,
     )
     return gram / (positions * channels if normalization == "lesson" else positions)
 

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxlessons.data.color import YIQ
 from jaxlessons.minimize import Objective
 from jaxlessons.models import vgg
 from jaxlessons.models.vgg import VGG16
 from jaxlessons.style_losses import content_loss, gram_matrix, style_loss, total_variation
 from jaxlessons.style_settings import Settings
 
+LUMINANCE = YIQ[0].astype("float32")
 Features = Mapping[str, jax.Array]
 Params = Mapping[str, Any]
 
@@ -71,6 +73,8 @@ def make_objective(settings: Settings, mean: tuple[float, ...]) -> Objective:
 
     def objective(picture: jax.Array, data: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         params, targets = data
+        if settings.color == "luminance":  # of what the point has in chroma nothing is shown
+            picture = jnp.repeat(picture @ LUMINANCE[:, None], 3, axis=-1)
         x = vgg.preprocess(255 * picture[None], mean)
         content = style = jnp.zeros([], jnp.float32)
         for names in blocks:

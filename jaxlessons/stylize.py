@@ -25,7 +25,7 @@ from jaxlessons.style_losses import content_loss as content_loss
 from jaxlessons.style_losses import gram_matrix as gram_matrix
 from jaxlessons.style_losses import style_loss as style_loss
 from jaxlessons.style_losses import total_variation as total_variation
-from jaxlessons.style_objective import make_features, make_objective, make_targets
+from jaxlessons.style_objective import Targets, make_features, make_objective, make_targets
 from jaxlessons.style_settings import Settings
 
 Record = dict[str, np.ndarray]
@@ -58,7 +58,7 @@ class Stylized(NamedTuple):
     picture: float32 `[height, width, 3]`, 0 to 1. history: arrays of one number an evaluation:
     `value` (the loss), its weighted parts `content`, `style` and `variation`, `taken` (whether the
     point tried was kept), `scale`. memory: bytes that the largest compiled call takes, its inputs
-    and outputs included, by the compiler's count.
+    and outputs included, by the compiler's count; 0 where none was made.
     """
 
     picture: np.ndarray
@@ -81,7 +81,10 @@ def stylize(
     on_call: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Stylized:
-    """The content in the manner of the styles; the same seed, the same picture on one device.
+    """The content in the manner of the styles.
+
+    The same seed gives the same picture on one device; on a GPU that takes
+    XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 
     content: `[height, width, 3]` uint8, or float from 0 to 1; the picture has its size. styles:
     likewise, of any size; none where the style's weight is 0. params, mean: VGG16's, as
@@ -89,8 +92,9 @@ def stylize(
     `[height, width]` for each style, 0 to 1, the part of the picture that it is for. style_size:
     the styles' longer side in pixels, for larger or smaller brush strokes; unless given, each is
     scaled to cover the content and cropped (the lesson's scale_match). per_call: evaluations of
-    the loss in one compiled call; unless given 1 on a CPU, else 10. begun: (`done`, `descent`)
-    of an earlier Progress, to go on from there; the history is of the evaluations since.
+    the loss in one compiled call, at most, since they divide a scale's; unless given 1 on a CPU,
+    else 10. begun: (`done`, `descent`) of an earlier Progress, to go on from there, which is
+    consumed; the history is of the evaluations since.
     should_stop: asked after each call; the picture is then what there is.
 
     Raises:
@@ -148,10 +152,7 @@ def _calls(
     done, descent = begun or (0, None)
     for scale in range(_scale_of(settings, done), settings.scales):
         now = style_inputs.at_scale(inputs, settings.scales - 1 - scale)
-        seen = [features(params, style) for style in now.styles]
-        targets = make_targets(
-            settings, features(params, now.content), seen, now.weights, now.masks
-        )
+        targets = _targets(settings, features, params, now)
         if descent is None:
             descent = minimize.begin(minimizer, jnp.asarray(style_inputs.start(settings, now)))
         elif done == _end(settings, scale - 1):
@@ -167,6 +168,12 @@ def _calls(
             done += each
             record = jax.tree.map(np.asarray, record)
             yield scale, done, now, descent, record, _bytes(compiled)
+
+
+def _targets(settings: Settings, features: Any, params: Any, now: Inputs) -> Targets:
+    """The targets of a scale; what they are made of is forgotten here."""
+    seen = [features(params, style) for style in now.styles]
+    return make_targets(settings, features(params, now.content), seen, now.weights, now.masks)
 
 
 def _minimizer(settings: Settings) -> Minimizer:

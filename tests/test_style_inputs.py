@@ -186,6 +186,13 @@ ONES = np.ones((12, 16))
         ({"weights": (1, 2)}, "There are 2 weights for 1 styles: give one for each."),
         ({"weights": (-1,)}, "The styles' weights are [-1]: none may be below 0, nor all 0."),
         ({"weights": (0,)}, "The styles' weights are [0]: none may be below 0, nor all 0."),
+        ({"weights": (np.nan,)}, "The styles' weights are [nan]: none may be below 0, nor all 0."),
+        ({"masks": (0 * ONES,)}, "Mask 1 holds 0 to 0: it must hold 0 to 1, and not 0 alone."),
+        ({"masks": (2 * ONES,)}, "Mask 1 holds 2 to 2: it must hold 0 to 1, and not 0 alone."),
+        (
+            {"masks": (np.nan * ONES,)},
+            "Mask 1 holds nan to nan: it must hold 0 to 1, and not 0 alone.",
+        ),
         ({"masks": (ONES, ONES)}, "There are 2 masks for 1 styles: give one for each."),
         ({"masks": (ONES.T,)}, "Mask 1 is (16, 12), the content (12, 16): they must agree."),
         (

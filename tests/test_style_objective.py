@@ -247,3 +247,19 @@ def test_the_network_is_only_as_deep_as_the_losses_read():
         assert found == list(vgg.LAYERS)[: len(found)]
         assert found[-1] == last
         assert smallest_side(settings) == side
+
+
+def test_in_luminance_alone_a_pictures_colours_have_no_part(plain, look):
+    settings = dataclasses.replace(SHALLOW, color="luminance")
+    grey = np.float32([0.299, 0.587, 0.114])
+    at = picture("picture")
+    value, _, gradient = look(settings)
+    # Chroma: what YIQ's luminance is blind to.
+    chroma = 0.1 * formula("chroma", SIZE, SIZE, 1) * np.cross(grey, [1, 0, 0]).astype(np.float32)
+    assert look(settings, at=at + chroma)[0] == pytest.approx(value, rel=1e-5)
+    assert look(SHALLOW, at=at + chroma)[0] != pytest.approx(plain[0], rel=1e-3)
+    # The gradient is that of Y, spread over the channels by their weight in it.
+    along = gradient.sum(axis=-1, keepdims=True)
+    assert_near(gradient, along * (grey / grey.sum()).reshape(1, 1, 3), 1e-5)
+    y = jnp.repeat((at @ grey)[..., None], 3, axis=-1)
+    assert look(SHALLOW, at=y)[0] == pytest.approx(value, rel=1e-5)
