@@ -45,7 +45,7 @@ class Config:
     weights: Path | None = None
     """VGG16's weights: Keras' .h5 or .onnx, or PyTorch's as .safetensors or .npz; otherwise they
     are fetched once."""
-    photos: int = 400
+    photos: int = 300
     """The most photos to train on; of a larger folder so many are drawn."""
     validation: int = 8
     """Photos kept back: the losses on them, and one of them painted, are shown every epoch."""
@@ -53,7 +53,7 @@ class Config:
     """Height and width in pixels of what the network trains on."""
     batch_size: int = 4
     """Photos a step."""
-    steps: int = 400
+    steps: int = 300
     """Length of training."""
     channels: tuple[int, int, int] = (16, 32, 64)
     """The network's channels at the full size, a half and a quarter of it; the paper's are 32, 64

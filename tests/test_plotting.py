@@ -37,9 +37,9 @@ def test_the_parts_of_a_loss_are_the_records_and_validation_is_dashed():
     axes = plotting.plot_loss_parts(records, "x").axes[0]
     found = {line.get_label(): (points(line), line.get_linestyle()) for line in axes.lines}
     assert found == {
-        "train_loss": ([(1, 9), (2.5, 8)], "-"),
-        "validation_loss": ([(2.5, 7)], "--"),
-        "train_content": ([(1, 3), (2.5, 2)], "-"),
+        "train loss": ([(1, 9), (2.5, 8)], "-"),
+        "validation loss": ([(2.5, 7)], "--"),
+        "train content": ([(1, 3), (2.5, 2)], "-"),
     }
     colours = [line.get_color() for line in axes.lines]
     assert colours[0] == colours[1] != colours[2]

@@ -45,8 +45,9 @@ def plot_loss_parts(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
             key = f"{split}_{name}"
             points = [(r["epoch"], r[key]) for r in records if r.get(key)]
             if points:
-                style = {"color": f"C{number}", "ls": line, "marker": ".", "label": key}
-                axes.plot(*zip(*points, strict=True), **style)
+                epochs, values = zip(*points, strict=True)
+                label = f"{split} {name}"
+                axes.plot(epochs, values, color=f"C{number}", ls=line, marker=".", label=label)
     axes.set(title=title, xlabel="epoch", ylabel="loss", yscale="log", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(ncols=2)
