@@ -20,7 +20,7 @@ from experiments.command_line import Stop
 from experiments.image_journal import ImageJournal
 from experiments.run_directory import RunDirectory
 from experiments.splits import split
-from jaxlessons import checkpoint, training, weights
+from jaxlessons import training, weights
 from jaxlessons.training import TrainState
 
 EXPERIMENT = "cats_dogs"
@@ -45,9 +45,7 @@ def train(config: Config) -> None:
     stages = cats_dogs_setup.make_stages(config, network, splits)
     state = cats_dogs_setup.create_state(config, network, stages[0].setup)
     if config.resume:
-        if checkpoint.latest_step(run.checkpoints) is not None:
-            state = checkpoint.restore(run.checkpoints, state)
-        run.forget_metrics_after(int(state.step))
+        state = run.restore(state)
 
     for stage in stages:
         if int(state.step) >= stage.end:

@@ -45,10 +45,7 @@ def train(config: Config) -> None:
         if finished := run.result():
             print(f"{run.path} is finished: {finished['best_validation_loss']} nats a character.")
             return
-        if checkpoint.latest_step(run.checkpoints) is not None:
-            char_setup.check_same_text(run.checkpoints, corpus)
-            state = checkpoint.restore(run.checkpoints, state)
-        run.forget_metrics_after(int(state.step))
+        state = run.restore(state, lambda: char_setup.check_same_text(run.checkpoints, corpus))
 
     journal = CharJournal(EXPERIMENT, run, config, corpus, setup)
     with journal.training(int(state.step), started) as stop:

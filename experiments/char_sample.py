@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import char_config
 from experiments.char_config import Config
-from experiments.run_directory import RunDirectory
+from experiments.trained import find_checkpoint
 from jaxlessons import beam_search, checkpoint, generate
 from jaxlessons.data.vocabulary import Vocabulary, describe
 from jaxlessons.errors import UserError
@@ -28,7 +28,9 @@ class Trained(NamedTuple):
 
 def write(config: Config, experiment: str) -> None:
     """Prints what the network goes on with after --sample, each character as it comes."""
-    folder, step = find(config, experiment)
+    folder, step = find_checkpoint(
+        config.checkpoint, config.runs_dir, experiment, config.name, best="loss"
+    )
     trained = load(folder, step)
     prompt = encode(trained.vocabulary, str(config.sample))
     if config.beams:
@@ -59,32 +61,6 @@ def write(config: Config, experiment: str) -> None:
         return
     for number, tokens in enumerate(np.concatenate(list(chunks), axis=1), 1):
         print(f"[{number}]\n{config.sample}{trained.vocabulary.decode(tokens)}\n")
-
-
-def find(config: Config, experiment: str) -> tuple[Path, int]:
-    """(the folder with checkpoints, the step): --checkpoint, or the best of a run, or its last."""
-    if config.checkpoint is None:
-        try:
-            run = RunDirectory.existing(config.runs_dir, experiment, config.name)
-        except UserError as error:
-            raise UserError(
-                f"There is no trained network in {config.runs_dir / experiment}: train one by "
-                f"python -m experiments.{experiment}, or name a --checkpoint."
-            ) from error
-        folder = run.checkpoints
-    else:
-        folder = config.checkpoint
-        if folder.name.isdigit() and (step := int(folder.name)) in checkpoint.all_steps(
-            folder.parent
-        ):
-            return folder.parent, step
-        if (folder / "checkpoints").is_dir():
-            folder = folder / "checkpoints"
-    best = checkpoint.best_step(folder, "loss", "min")
-    latest = checkpoint.latest_step(folder)
-    if latest is None:
-        raise UserError(f"{folder} holds no checkpoint: name another by --checkpoint or --name.")
-    return folder, latest if best is None else best
 
 
 def load(folder: Path, step: int) -> Trained:

@@ -60,9 +60,7 @@ def train(
         if finished := run.result():
             print(f"{run.path} is finished: test accuracy {finished['test_accuracy']:.2%}.")
             return
-        if checkpoint.latest_step(run.checkpoints) is not None:
-            state = checkpoint.restore(run.checkpoints, state)
-        run.forget_metrics_after(int(state.step))
+        state = run.restore(state)
 
     journal = ImageJournal(experiment, run, images, splits, setup, config.keep)
     with journal.training(int(state.step), started) as stop:

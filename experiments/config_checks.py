@@ -16,6 +16,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def png(name: str, path: Path | None) -> None:
+    """Raises UserError for a picture's file that is not a .png; one that is None is left out."""
+    if path is not None and path.suffix.lower() != ".png":
+        raise UserError(f"{flag(name)} is {path}: the picture is written as a .png.")
+
+
 def writable(name: str, path: Path) -> None:
     """Raises UserError where a file that a flag names can't be written: ask before the work."""
     folder = path.expanduser().resolve().parent

@@ -24,7 +24,7 @@ from experiments import (
 from experiments.fast_style_config import Config
 from experiments.fast_style_journal import FastStyleJournal
 from experiments.run_directory import RunDirectory
-from jaxlessons import checkpoint, style_training, weights
+from jaxlessons import style_training, weights
 
 EXPERIMENT = "fast_style"
 
@@ -49,10 +49,7 @@ def train(config: Config) -> None:
         if finished := run.result():
             print(f"{run.path} is finished: loss {finished['validation_loss']:.4g}.")
             return
-        if checkpoint.latest_step(run.checkpoints) is not None:
-            fast_style_about.check_same(run.checkpoints, about)
-            state = checkpoint.restore(run.checkpoints, state)
-        run.forget_metrics_after(int(state.step))
+        state = run.restore(state, lambda: fast_style_about.check_same(run.checkpoints, about))
 
     journal = FastStyleJournal(EXPERIMENT, run, config, photos, setup, about)
     with journal.training(int(state.step), started) as stop:

@@ -132,8 +132,7 @@ def check(config: Config) -> None:
     least = max(2, smallest_side(settings(config)))
     if config.crop < least:
         raise UserError(f"--crop is {config.crop}: with these layers it must be {least} or more.")
-    if config.output is not None and config.output.suffix.lower() != ".png":
-        raise UserError(f"--output is {config.output}: the picture is written as a .png.")
+    config_checks.png("output", config.output)
 
 
 def network_fields(config: Config) -> dict[str, Any]:

@@ -12,10 +12,9 @@ import numpy as np
 from experiments import config_checks, fast_style_about
 from experiments.fast_style_config import Config
 from experiments.fast_style_setup import make_paint
-from experiments.run_directory import RunDirectory
+from experiments.trained import find_checkpoint
 from jaxlessons import checkpoint
 from jaxlessons.data import images
-from jaxlessons.errors import UserError
 
 
 def paint(config: Config, experiment: str) -> None:
@@ -24,7 +23,7 @@ def paint(config: Config, experiment: str) -> None:
     photo = images.read(config.paint, config.size)
     output = config.output or Path(f"{config.paint.stem}-painted.png")
     config_checks.writable("output", output)
-    folder, step = find(config, experiment)
+    folder, step = find_checkpoint(config.checkpoint, config.runs_dir, experiment, config.name)
     network, style = fast_style_about.network(folder, step)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     params = checkpoint.restore(folder, shapes["params"], step, part="params")
@@ -41,25 +40,3 @@ def paint(config: Config, experiment: str) -> None:
         f"{done - ready:.3g} s (after {ready - began:.3g} s of compiling) on "
         f"{jax.devices()[0].platform}."
     )
-
-
-def find(config: Config, experiment: str) -> tuple[Path, int]:
-    """(the folder with checkpoints, the step): of --checkpoint, or the latest of a run."""
-    if config.checkpoint is None:
-        try:
-            folder = RunDirectory.existing(config.runs_dir, experiment, config.name).checkpoints
-        except UserError as error:
-            raise UserError(
-                f"There is no trained network in {config.runs_dir / experiment}: train one by "
-                f"python -m experiments.{experiment}, or name a --checkpoint."
-            ) from error
-    else:
-        folder = config.checkpoint
-        if folder.name.isdigit() and int(folder.name) in checkpoint.all_steps(folder.parent):
-            return folder.parent, int(folder.name)
-        if (folder / "checkpoints").is_dir():
-            folder = folder / "checkpoints"
-    step = checkpoint.latest_step(folder)
-    if step is None:
-        raise UserError(f"{folder} holds no checkpoint: name another by --checkpoint or --name.")
-    return folder, step

@@ -130,8 +130,8 @@ def load_style(config: Config) -> tuple[np.ndarray, str]:
     if config.style is not None:
         painting, source = images.read(config.style, config.style_size), config.style.name
     else:
-        sides = [max(1, round(x * config.style_size / max(PAINTING))) for x in PAINTING]
-        painting, source = images.resize(flow_painting(*PAINTING), *sides), "generated painting"
+        painting, source = flow_painting(*PAINTING), "generated painting"
+        painting = images.resize(painting, *images.fitted(painting, config.style_size))
     height, width = painting.shape[:2]
     least = smallest_side(fast_style_config.settings(config))
     if min(height, width) < least:

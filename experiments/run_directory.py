@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +20,10 @@ import jax
 from jaxlessons import checkpoint
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
+from jaxlessons.train_state import TrainState
 
 C = TypeVar("C")
+S = TypeVar("S", bound=TrainState)
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -145,6 +148,18 @@ class RunDirectory:
         return shlex.join(
             words + ([] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)])
         )
+
+    def restore(self, state: S, check: Callable[[], None] = lambda: None) -> S:
+        """The state of the latest checkpoint, or `state` where there is none yet.
+
+        Forgets the metrics that a run resumed from it will write again. check: called ahead of
+        restoring, to refuse a checkpoint that doesn't fit.
+        """
+        if checkpoint.latest_step(self.checkpoints) is not None:
+            check()
+            state = checkpoint.restore(self.checkpoints, state)
+        self.forget_metrics_after(int(state.step))
+        return state
 
     def result(self) -> dict[str, Any] | None:
         """result.json, or None before the run is finished."""

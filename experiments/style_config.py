@@ -21,7 +21,7 @@ from jaxlessons.style_settings import Settings
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "any": {"size": 512, "scales": 2, "evaluations": 1000},
-        "cpu": {"size": 256, "scales": 2, "evaluations": 200},
+        "cpu": {"size": 256, "evaluations": 200},
     },
     "lesson": {
         "any": {"size": 288, "content_layer": "block4_conv3", "every": 100},
@@ -90,8 +90,7 @@ def check(config: Config) -> None:
             f"--mask is for two styles, one inside and one outside, and --style names "
             f"{len(config.style)}: name two."
         )
-    if config.output is not None and config.output.suffix.lower() != ".png":
-        raise UserError(f"--output is {config.output}: the picture is written as a .png.")
+    config_checks.png("output", config.output)
     if config.output is not None:
         config_checks.writable("output", config.output)
     most = math.isqrt(images.MAX_PIXELS)

@@ -14,7 +14,7 @@ from jaxlessons.data.painting import flow_painting
 from jaxlessons.errors import UserError
 from jaxlessons.style_inputs import Inputs
 
-# Pixels of the longer side of the painting that is generated.
+# Height and width in pixels of the painting that is generated.
 PAINTING = (600, 750)
 
 
@@ -49,9 +49,7 @@ def load_pictures(config: Config) -> Pictures:
     """
     if config.content is None:
         content, content_source = images.sample_photo()
-        longer = max(content.shape[:2])
-        sides = [max(1, round(side * config.size / longer)) for side in content.shape[:2]]
-        content = images.resize(content, *sides)
+        content = images.resize(content, *images.fitted(content, config.size))
     else:
         content, content_source = images.read(config.content, config.size), config.content.name
     if config.style:

@@ -26,8 +26,9 @@ from experiments.style_pictures import load_pictures, prepare
 from experiments.style_torch import TorchTransfer
 from jaxlessons import minimize, style_inputs, weights
 from jaxlessons.errors import UserError
-from jaxlessons.style_objective import make_features, make_objective, make_targets
+from jaxlessons.style_objective import make_features, make_objective
 from jaxlessons.style_settings import Settings
+from jaxlessons.stylize import make_minimizer, targets_of
 from jaxlessons.weights import Weights
 
 EXPERIMENT = "style_speed"
@@ -54,10 +55,8 @@ class Ours:
     def __init__(self, config: Config, trained: Weights, inputs: Any, start: np.ndarray) -> None:
         features = make_features(config, trained.mean)
         params = jax.tree.map(jnp.asarray, trained.params)
-        seen = [features(params, style) for style in inputs.styles]
-        targets = make_targets(config, features(params, inputs.content), seen, [1.0], None)
-        self.data = (params, targets)
-        method = minimize.lbfgs(config.memory)
+        self.data = (params, targets_of(config, features, params, inputs))
+        method = make_minimizer(config)
         self.descent = minimize.begin(method, jnp.asarray(start))
         each = 1 if jax.default_backend() == "cpu" else config.turn
         call = minimize.make_call(method, make_objective(config, trained.mean), each)
@@ -111,7 +110,6 @@ def figures(
     own, other = (seconds[name][1:] for name in ("ours", "torch"))
     ratios = sorted(b / a for a, b in zip(own, other, strict=True))
     quarter = len(ratios) // 4
-    compiled = ours.call.memory_analysis()
     target = max(min(ours.values), min(theirs.values))
     reached = {
         name: next(i for i, v in enumerate(one.values, 1) if v <= target)
@@ -128,7 +126,7 @@ def figures(
         "evaluations_to_equal_loss": reached,
         "ratio_to_equal_loss": each["torch"] * reached["torch"] / (each["ours"] * reached["ours"]),
         "memory_megabytes": {
-            "ours": (compiled.argument_size_in_bytes + compiled.temp_size_in_bytes) / 2**20,
+            "ours": minimize.call_bytes(ours.call) / 2**20,
             "torch": None if (peak := theirs.peak_bytes()) is None else peak / 2**20,
         },
     }

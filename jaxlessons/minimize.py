@@ -85,7 +85,7 @@ def lbfgs(memory: int = 10) -> Minimizer:
 
     def again(state: State) -> State:
         direction, slope, fresh = anew(state.solver.updates, state.point)
-        # Of the length that the last trial had, or the same step would be refused again.
+        # The step stays as short as it has become: a long one was just refused.
         return state.replace(direction=direction, slope=slope, solver=fresh)
 
     def evaluate(state: State, gradient_of: Gradient) -> tuple[State, dict[str, jax.Array]]:
@@ -165,3 +165,11 @@ def make_call(
         return lax.scan(lambda descent, _: one(descent, data), descent, length=evaluations)
 
     return jax.jit(many, donate_argnums=0)
+
+
+def call_bytes(compiled: Any) -> int:
+    """What a compiled call takes at its height, by the compiler's count: inputs, outputs that are
+    not the inputs' own, and room."""
+    found = compiled.memory_analysis()
+    kept = found.output_size_in_bytes - found.alias_size_in_bytes
+    return int(found.argument_size_in_bytes + kept + found.temp_size_in_bytes)

@@ -127,9 +127,7 @@ def _fit(style: np.ndarray, content: np.ndarray, style_size: int | None) -> np.n
     """The style at its own size, or as large as to cover the content."""
     if style_size is None:
         return images.scale_match(style, *content.shape[:2])
-    longer = max(style.shape[:2])
-    size = [max(1, round(side * style_size / longer)) for side in style.shape[:2]]
-    return images.resize(style, *size)
+    return images.resize(style, *images.fitted(style, style_size))
 
 
 def _check_weights(

@@ -133,7 +133,7 @@ def saved_shape(settings: Settings, size: tuple[int, int], done: int) -> Descent
     halvings = settings.scales - 1 - _scale_of(settings, done - 1)
     shape = (*style_inputs.scaled(size, halvings), 3)
     return jax.eval_shape(
-        functools.partial(minimize.begin, _minimizer(settings)), jnp.zeros(shape, jnp.float32)
+        functools.partial(minimize.begin, make_minimizer(settings)), jnp.zeros(shape, jnp.float32)
     )
 
 
@@ -147,12 +147,12 @@ def _calls(
 ) -> Iterator[tuple[int, int, Inputs, Descent, Record, int]]:
     """After each call: scale, evaluations done, inputs at the scale, descent, record, memory."""
     features, objective = make_features(settings, mean), make_objective(settings, mean)
-    minimizer = _minimizer(settings)
+    minimizer = make_minimizer(settings)
     params = jax.tree.map(jnp.asarray, params)
     done, descent = begun or (0, None)
     for scale in range(_scale_of(settings, done), settings.scales):
         now = style_inputs.at_scale(inputs, settings.scales - 1 - scale)
-        targets = _targets(settings, features, params, now)
+        targets = targets_of(settings, features, params, now)
         if descent is None:
             descent = minimize.begin(minimizer, jnp.asarray(style_inputs.start(settings, now)))
         elif done == _end(settings, scale - 1):
@@ -163,20 +163,22 @@ def _calls(
         each = _per_call(math.gcd(whole, left), per_call)
         call = minimize.make_call(minimizer, objective, each, settings.average or 0.99)
         compiled = call.lower(descent, (params, targets)).compile()
+        size = minimize.call_bytes(compiled)
         while done < _end(settings, scale):
             descent, record = compiled(descent, (params, targets))
             done += each
             record = jax.tree.map(np.asarray, record)
-            yield scale, done, now, descent, record, _bytes(compiled)
+            yield scale, done, now, descent, record, size
 
 
-def _targets(settings: Settings, features: Any, params: Any, now: Inputs) -> Targets:
-    """The targets of a scale; what they are made of is forgotten here."""
+def targets_of(settings: Settings, features: Any, params: Any, now: Inputs) -> Targets:
+    """The targets at the inputs' scale, by `make_features`; what they are made of is forgotten."""
     seen = [features(params, style) for style in now.styles]
     return make_targets(settings, features(params, now.content), seen, now.weights, now.masks)
 
 
-def _minimizer(settings: Settings) -> Minimizer:
+def make_minimizer(settings: Settings) -> Minimizer:
+    """The method that the settings name."""
     if settings.optimizer == "adam":
         return minimize.adam(settings.lr)
     return minimize.lbfgs(settings.memory)
@@ -196,13 +198,6 @@ def _per_call(budget: int, most: int | None) -> int:
     """The largest number of evaluations that divides the budget, up to `most`."""
     most = most or (1 if jax.default_backend() == "cpu" else 10)
     return max(n for n in range(1, min(most, budget) + 1) if budget % n == 0)
-
-
-def _bytes(compiled: Any) -> int:
-    """What a call takes at its height: inputs, outputs that are not the inputs' own, and room."""
-    found = compiled.memory_analysis()
-    kept = found.output_size_in_bytes - found.alias_size_in_bytes
-    return int(found.argument_size_in_bytes + kept + found.temp_size_in_bytes)
 
 
 def _point(settings: Settings, descent: Descent) -> np.ndarray:

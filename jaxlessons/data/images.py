@@ -48,8 +48,7 @@ def read(path: str | Path, size: int | None = None) -> np.ndarray:
         picture = to_srgb(upright(image))
     if size is None:
         return picture
-    scale = size / max(picture.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    height, width = fitted(picture, size)
     if height * width > MAX_PIXELS:
         raise UserError(
             f"{path} scaled to {width:,} x {height:,} has more than {MAX_PIXELS:,} pixels; choose "
@@ -112,6 +111,13 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     Raises UserError when a side is below 1.
     """
     return _resample(image, height, width, None)
+
+
+def fitted(image: np.ndarray, longer: int) -> tuple[int, int]:
+    """(height, width) with `longer` pixels on the longer side, 1 or more on the other."""
+    height, width = image.shape[:2]
+    scale = longer / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def scale_match(style: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import char_config, char_report, char_rnn, char_sample
+from experiments.trained import find_checkpoint
 from jaxlessons import checkpoint
 
 WORDS = ("alpha ", "beta ", "gamma\n", "delta ", "été ")
@@ -144,7 +145,7 @@ def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(call, tra
 
 def test_sampling_takes_the_checkpoint_alone(call, trained, tmp_path):
     folder = trained.run / "checkpoints"
-    step = char_sample.find(char_config.Config(checkpoint=folder), "char_rnn")[1]
+    step = find_checkpoint(folder, tmp_path, "char_rnn", None, best="loss")[1]
     shutil.copytree(folder / str(step), tmp_path / str(step))
     words = f"--sample beta --length 300 --checkpoint {tmp_path / str(step)}"
     done = call(tmp_path, words)

@@ -9,7 +9,12 @@ from experiments.style_speed import Config
 
 
 def contestants(ours, theirs):
-    analysis = SimpleNamespace(argument_size_in_bytes=2**20, temp_size_in_bytes=3 * 2**20)
+    analysis = SimpleNamespace(
+        argument_size_in_bytes=2**20,
+        temp_size_in_bytes=3 * 2**20,
+        output_size_in_bytes=2**19,
+        alias_size_in_bytes=2**19,
+    )
     call = SimpleNamespace(memory_analysis=lambda: analysis)
     return (
         SimpleNamespace(values=ours, call=call, compile_seconds=4.0),
