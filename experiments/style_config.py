@@ -31,8 +31,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Config(Settings):
-    """Paint a photo in the manner of a painting."""
+class Pictures:
+    """What is painted, and where it goes."""
 
     content: Path | None = None
     """The photo: JPEG, PNG or WebP; without one, matplotlib's sample photo."""
@@ -64,6 +64,12 @@ class Config(Settings):
     """Name of the run's folder; one is made up otherwise."""
     resume: bool = False
     """Go on with the run --name, or the last one, from where it was stopped."""
+
+
+# A dataclass's fields begin with those of its last base: --help names the pictures first.
+@dataclass(frozen=True)
+class Config(Settings, Pictures):
+    """Paint a photo in the manner of a painting."""
 
 
 def defaults(model: str | None, preset: str | None) -> Config:

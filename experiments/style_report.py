@@ -20,7 +20,7 @@ def finish(journal: StyleJournal, pictures: Pictures, made: Stylized, source: st
     images.write_png(run.path / "picture.png", made.picture, as_metadata(config))
     records = run.metrics()
     history = {name: np.array([record[name] for record in records]) for name in made.history}
-    title = f"{pictures.content_source} in the manner of {pictures.style_source}"
+    title = title_of(pictures, config)
     figures = {
         "losses.png": plotting.plot_losses(history, title),
         "comparison.png": plotting.plot_pictures(side_by_side(pictures, made.picture), title),
@@ -49,6 +49,15 @@ def finish(journal: StyleJournal, pictures: Pictures, made: Stylized, source: st
         f"{result['memory_megabytes']:.0f} MB. The picture is {run.path / 'picture.png'}, and the "
         f"way to it way.gif, losses.png and comparison.png beside it."
     )
+
+
+def title_of(pictures: Pictures, config: Config) -> str:
+    """What the picture shows: without a part of the loss, the other alone."""
+    if not config.style_weight:
+        return f"{pictures.content_source} by its {config.content_layer} alone"
+    if not config.content_weight:
+        return f"The manner of {pictures.style_source} alone"
+    return f"{pictures.content_source} in the manner of {pictures.style_source}"
 
 
 def write_output(config: Config, picture: np.ndarray) -> None:

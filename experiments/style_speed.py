@@ -10,8 +10,13 @@ agree. PyTorch has to be installed; compilation is not counted, and is printed b
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import resource
 import statistics
+import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,16 +79,45 @@ class Ours:
         self.values += np.concatenate(jax.block_until_ready(records)).tolist()
 
 
-def compare(config: Config) -> dict[str, Any]:
-    """The figures of both, and their ratio."""
+def sides(config: Config) -> dict[str, Callable[[], Any]]:
+    """What makes each library's transfer of the same pictures, from the same start."""
     trained = weights.vgg16(config.weights)
     settings = style_config.settings(config)
     inputs = prepare(config, load_pictures(config))
     start = style_inputs.start(settings, inputs)
-    ours = Ours(config, trained, inputs, start)
-    images = (inputs.content, inputs.styles[0], start)
-    theirs = TorchTransfer(settings, trained.params, trained.mean, *images)
-    both: dict[str, Any] = {"ours": ours, "torch": theirs}
+    pictures = (inputs.content, inputs.styles[0], start)
+    return {
+        "ours": lambda: Ours(config, trained, inputs, start),
+        "torch": lambda: TorchTransfer(settings, trained.params, trained.mean, *pictures),
+    }
+
+
+def resident_growth(config: Config, name: str) -> int:
+    """Bytes by which this process grew, at its peak, for a turn of one library's transfer.
+
+    The same measurement for both: compilation and what a library caches are in it. To be called
+    in a process of its own, since the peak is that of the whole life.
+    """
+    make = sides(config)[name]
+    unit = 1 if sys.platform == "darwin" else 2**10
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    make().advance(config.turn)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
+
+
+def resident_growths(config: Config) -> dict[str, float]:
+    """Megabytes of `resident_growth` for both libraries."""
+    found = {}
+    for name in ("ours", "torch"):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            found[name] = alone.submit(resident_growth, config, name).result() / 2**20
+    return found
+
+
+def compare(config: Config) -> dict[str, Any]:
+    """The figures of both, and their ratio."""
+    both = {name: make() for name, make in sides(config).items()}
+    ours, theirs = both["ours"], both["torch"]
     seconds: dict[str, list[float]] = {name: [] for name in both}
     for turn in range(config.evaluations // config.turn):
         for name, one in both.items():
@@ -152,7 +186,9 @@ def main() -> None:
     if config.evaluations < 2 * config.turn:
         raise UserError(f"--evaluations is {config.evaluations}: it must be two turns or more.")
     run = RunDirectory.new(config.runs_dir, EXPERIMENT, config.name, f"{config.size}px")
-    found = compare(config)
+    # On a GPU the libraries count what they take there; a process's own memory says nothing.
+    resident = resident_growths(config) if jax.default_backend() == "cpu" else None
+    found = compare(config) | {"resident_megabytes": resident}
     about = provenance()
     about["versions"] |= {"torch": style_torch.torch.__version__}
     result = {"experiment": EXPERIMENT, **found, **about, "config": dataclasses.asdict(config)}

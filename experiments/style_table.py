@@ -27,6 +27,8 @@ def name(result: dict[str, Any], device: str) -> str:
         return "-".join([*kind, f"{config['size']}px", device])
     if config["preset"] == "lesson":
         kind.append(_losses_of(config).replace(" ", "_"))
+    else:
+        kind.append(f"{config['size']}px")
     return "-".join([*kind, config["preset"], device, str(config["seed"])])
 
 
@@ -85,13 +87,12 @@ def _row(run: dict[str, Any]) -> list[str]:
 
 def _speed_row(speed: dict[str, Any]) -> list[str]:
     low, high = speed["quartiles"]
-    memory = speed["memory_megabytes"]
-    theirs = "not counted" if memory["torch"] is None else f"{memory['torch']:.0f}"
+    memory = speed["resident_megabytes"] or speed["memory_megabytes"]
     return [
         f"{speed['config']['size']} px",
         f"{speed['ratio']:.2f} ({low:.2f} to {high:.2f})",
         f"{speed['ratio_to_equal_loss']:.2f}",
-        f"{memory['ours']:.0f} MB, PyTorch's {theirs}",
+        f"{memory['ours']:.0f} MB, PyTorch's {memory['torch']:.0f}",
         speed["device"],
     ]
 

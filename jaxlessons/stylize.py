@@ -56,9 +56,11 @@ class Stylized(NamedTuple):
     """A picture and how it came about.
 
     picture: float32 `[height, width, 3]`, 0 to 1. history: arrays of one number an evaluation:
-    `value` (the loss), its weighted parts `content`, `style` and `variation`, `taken` (whether the
-    point tried was kept), `scale`. memory: bytes that the largest compiled call takes, its inputs
-    and outputs included, by the compiler's count; 0 where none was made.
+    `value` (the loss of the point tried), its weighted parts `content`, `style` and `variation`,
+    `taken` (whether the point was kept), `scale`. The picture's own loss is that of the last point
+    kept, but for the clipping to 0 to 1, and for `average`, which is never evaluated. memory: bytes
+    that the largest compiled call takes, its inputs and outputs included, by the compiler's count;
+    0 where none was made.
     """
 
     picture: np.ndarray

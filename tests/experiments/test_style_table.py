@@ -38,7 +38,7 @@ def test_a_record_has_the_names_of_pictures_and_not_where_they_were(tmp_path, mo
     run["command"] += " --content /home/x/photo.png --style /home/x/a.jpg /home/y/b.jpg --seed 0"
     (tmp_path / "result.json").write_text(json.dumps(run))
     path = results_table.record(tmp_path)
-    assert path.name == "style_transfer-photo-a-b-quick-cpu-0.json"
+    assert path.name == "style_transfer-photo-a-b-256px-quick-cpu-0.json"
     assert "/home" not in path.read_text()
     kept = json.loads(path.read_text())
     assert kept["command"].endswith("--content photo.png --style a.jpg b.jpg --seed 0")
@@ -60,7 +60,7 @@ def test_a_run_of_the_lesson_is_named_by_its_losses(changes, kind):
 
 
 def test_a_run_without_files_is_the_demonstration():
-    assert style_table.name(made_up(None, ()), "cpu") == "style_transfer-demo-quick-cpu-0"
+    assert style_table.name(made_up(None, ()), "cpu") == "style_transfer-demo-256px-quick-cpu-0"
     row = style_table.tables([made_up(None, ())])["style_transfer"].splitlines()[-1]
     assert row.startswith("| the demonstration | 256 x 171 | 200 | 2.546e+04 | 141 | 222 MB |")
 
@@ -82,11 +82,10 @@ def test_speed_is_a_ratio_with_its_quartiles():
         "ratio": 0.944,
         "quartiles": [0.82, 1.013],
         "ratio_to_equal_loss": 1.568,
+        "resident_megabytes": {"ours": 1601.2, "torch": 1302.0},
         "memory_megabytes": {"ours": 601.2, "torch": None},
     }
     assert style_table.name(speed, "cpu") == "style_speed-photo-a-512px-cpu"
     row = style_table.tables([speed])["style_speed"].splitlines()[-1]
-    expected = (
-        "| 512 px | 0.94 (0.82 to 1.01) | 1.57 | 601 MB, PyTorch's not counted | cpu, 2 cores |"
-    )
+    expected = "| 512 px | 0.94 (0.82 to 1.01) | 1.57 | 1601 MB, PyTorch's 1302 | cpu, 2 cores |"
     assert row == expected
