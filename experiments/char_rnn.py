@@ -11,6 +11,7 @@ with its RNN, 1.369 with its GRU, and 1.315 and then 1.252 with its LSTM of 2 x 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import jax
 
@@ -45,7 +46,7 @@ def train(config: Config) -> None:
         if finished := run.result():
             print(f"{run.path} is finished: {finished['best_validation_loss']} nats a character.")
             return
-        state = run.restore(state, lambda: char_setup.check_same_text(run.checkpoints, corpus))
+        state = run.restore(state, partial(char_setup.check_same_text, run.checkpoints, corpus))
 
     journal = CharJournal(EXPERIMENT, run, config, corpus, setup)
     with journal.training(int(state.step), started) as stop:

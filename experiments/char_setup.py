@@ -133,9 +133,9 @@ def _make_evaluate(
     return lambda variables: evaluate(variables, tokens, whole)
 
 
-def check_same_text(directory: Any, corpus: Corpus) -> None:
-    """UserError when the latest checkpoint in `directory` is of another vocabulary or text."""
-    about = checkpoint.read_about(directory)
+def check_same_text(directory: Any, corpus: Corpus, step: int) -> None:
+    """UserError when the checkpoint of `step` in `directory` is of another vocabulary or text."""
+    about = checkpoint.read_about(directory, step)
     then = Vocabulary.from_json(about.get("vocabulary"))
     if difference := then.difference(corpus.vocabulary):
         raise UserError(

@@ -12,6 +12,7 @@ that this project generates.
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from experiments import (
     command_line,
@@ -49,7 +50,7 @@ def train(config: Config) -> None:
         if finished := run.result():
             print(f"{run.path} is finished: loss {finished['validation_loss']:.4g}.")
             return
-        state = run.restore(state, lambda: fast_style_about.check_same(run.checkpoints, about))
+        state = run.restore(state, partial(fast_style_about.check_same, run.checkpoints, about))
 
     journal = FastStyleJournal(EXPERIMENT, run, config, photos, setup, about)
     with journal.training(int(state.step), started) as stop:

@@ -48,9 +48,9 @@ def network(folder: Path, step: int) -> tuple[ImageTransform, str]:
     return fast_style_config.make_network(about["image_transform"]), about["style"]["source"]
 
 
-def check_same(folder: Path, now: dict[str, Any]) -> None:
-    """Raises UserError when the latest checkpoint was trained for another style than `now`'s."""
-    then = checkpoint.read_about(folder)
+def check_same(folder: Path, now: dict[str, Any], step: int) -> None:
+    """Raises UserError when the checkpoint of `step` was trained for another style than `now`'s."""
+    then = checkpoint.read_about(folder, step)
     old, new = then["style"]["grams"], now["style"]["grams"]
     if not all(_close(decode(old[layer]), decode(new[layer])) for layer in new):
         raise UserError(

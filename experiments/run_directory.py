@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from jaxlessons import checkpoint
+from jaxlessons import checkpoint, checkpoint_files
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 from jaxlessons.train_state import TrainState
@@ -62,7 +62,7 @@ class RunDirectory:
         """
         _check_name(name)
         parent = runs_dir / experiment
-        checkpoint.check_directory(parent / (name or default))
+        checkpoint_files.check_directory(parent / (name or default))
         number = 1
         while True:
             path = parent / (name or (default if number == 1 else f"{default}-{number}"))
@@ -149,15 +149,16 @@ class RunDirectory:
             words + ([] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)])
         )
 
-    def restore(self, state: S, check: Callable[[], None] = lambda: None) -> S:
-        """The state of the latest checkpoint, or `state` where there is none yet.
+    def restore(self, state: S, check: Callable[[int], None] = lambda step: None) -> S:
+        """The state of the latest good checkpoint, or `state` where none was finished yet.
 
-        Forgets the metrics that a run resumed from it will write again. check: called ahead of
-        restoring, to refuse a checkpoint that doesn't fit.
+        Forgets the metrics that a run resumed from it will write again. check: called with its
+        step ahead of restoring, to refuse a checkpoint that doesn't fit.
         """
-        if checkpoint.latest_step(self.checkpoints) is not None:
-            check()
-            state = checkpoint.restore(self.checkpoints, state)
+        step = checkpoint.latest_good_step(self.checkpoints)
+        if step is not None:
+            check(step)
+            state = checkpoint.restore(self.checkpoints, state, step)
         self.forget_metrics_after(int(state.step))
         return state
 

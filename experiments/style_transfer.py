@@ -67,12 +67,12 @@ def paint(config: Config) -> None:
 
 def restore(config: Config, run: RunDirectory, pictures: Pictures) -> tuple[int, Descent] | None:
     """(evaluations done, the descent) of a stopped run; None when it had not begun."""
-    done = checkpoint.latest_step(run.checkpoints)
+    done = checkpoint.latest_good_step(run.checkpoints)
     if done is None:
         return None
     height, width = pictures.content.shape[:2]
     shape = saved_shape(style_config.settings(config), (height, width), done)
-    return done, checkpoint.restore(run.checkpoints, shape)
+    return done, checkpoint.restore(run.checkpoints, shape, done)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def find_checkpoint(
         if (folder / "checkpoints").is_dir():
             folder = folder / "checkpoints"
     step = None if best is None else checkpoint.best_step(folder, best, "min")
-    step = checkpoint.latest_step(folder) if step is None else step
+    step = checkpoint.latest_good_step(folder) if step is None else step
     if step is None:
         raise UserError(f"{folder} holds no checkpoint: name another by --checkpoint or --name.")
     return folder, step

@@ -16,6 +16,23 @@ from jaxlessons.files import DISK_ERRORS, replacing
 CHECKSUMS = "checksums.json"
 
 
+def check_directory(directory: str | Path) -> Path:
+    """The absolute path; UserError where orbax would take it for a pattern and save in vain."""
+    directory = Path(directory).expanduser().resolve()
+    if found := set(str(directory)) & set("*?[]"):
+        raise UserError(
+            f"{directory} can't hold checkpoints, because of the {' '.join(sorted(found))} in its "
+            "name: choose another."
+        )
+    return directory
+
+
+def steps(directory: Path) -> list[int]:
+    """Those that have a folder, ascending, though it may be half a checkpoint."""
+    folders = directory.iterdir() if directory.is_dir() else []
+    return sorted(int(f.name) for f in folders if f.name.isdecimal() and f.is_dir())
+
+
 def check_space(directory: Path, state: Any) -> None:
     """Refuses before it begins what can't fit: half a checkpoint would only fill the disk."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -39,10 +56,18 @@ def is_disk_error(error: BaseException) -> bool:
 def _checksums(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        str(path.relative_to(folder)): f"{zlib.crc32(path.read_bytes()):08x}"
+        path.relative_to(folder).as_posix(): _crc32(path)
         for path in files
-        if path.name != CHECKSUMS
+        if path != folder / CHECKSUMS
     }
+
+
+def _crc32(path: Path) -> str:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"
 
 
 def write_checksums(folder: Path) -> None:
@@ -51,22 +76,35 @@ def write_checksums(folder: Path) -> None:
         file.write_text(json.dumps(_checksums(folder), indent=1))
 
 
+def finished(folder: Path) -> bool:
+    """Whether the checkpoint was written to its end, which the checksums are."""
+    return (folder / CHECKSUMS).is_file()
+
+
 def verify_checksums(folder: Path) -> None:
-    """Orbax notices some damage late and noisily, and an altered value not at all."""
-    if (folder / CHECKSUMS).exists():
-        try:
-            written = dict(json.loads((folder / CHECKSUMS).read_text()))
-        except (ValueError, TypeError) as error:
-            raise damaged(folder, f"{CHECKSUMS} can't be read") from error
-        found = _checksums(folder)
-        for name, checksum in written.items():
-            if found.get(name) != checksum:
-                raise damaged(folder, f"{name} is not as it was written")
+    """Raises DamagedError unless every file is as it was written.
+
+    Orbax notices some damage late and noisily, and an altered value not at all.
+    """
+    if not finished(folder):
+        raise damaged(folder, f"it has no {CHECKSUMS}, so it was not written to its end")
+    try:
+        written = dict(json.loads((folder / CHECKSUMS).read_text()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise damaged(folder, f"{CHECKSUMS} can't be read") from error
+    found = _checksums(folder)
+    for name in sorted(written.keys() | found.keys()):
+        if found.get(name) != written.get(name):
+            raise damaged(folder, f"{name} is not as it was written")
 
 
-def damaged(folder: Path, reason: str) -> UserError:
+class DamagedError(UserError):
+    """A checkpoint is not as it was written."""
+
+
+def damaged(folder: Path, reason: str) -> DamagedError:
     """The error that names the checkpoint at fault."""
-    return UserError(
+    return DamagedError(
         f"The checkpoint {folder} is damaged ({reason}): delete that folder to go on from the "
         "checkpoint before it."
     )

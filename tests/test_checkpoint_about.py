@@ -151,23 +151,20 @@ def test_damage_is_found_in_the_checksums_too(tmp_path):
         checkpoint.read_about(tmp_path)
 
 
-@pytest.mark.parametrize("about", [None, {"symbols": "abcdef"}])
-@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "another"])
-def test_damage_is_found_without_checksums_too(tmp_path, about, damage):
-    checkpoint.save(tmp_path, state(), step=1)
-    checkpoint.save(tmp_path, state(), step=2, about=about)
+def test_a_checkpoint_without_checksums_was_not_written_to_its_end(tmp_path):
     for step in (1, 2):
-        (tmp_path / str(step) / CHECKSUMS).unlink()
-    assert checkpoint.read_about(tmp_path) == (about or {})
-    file = tmp_path / "2" / "_CHECKPOINT_METADATA"
-    whole = file.read_text()
-    file.write_text({"cut": whole[: len(whole) // 2], "another": "{}"}.get(damage, ""))
-    if damage == "gone":
-        file.unlink()
+        checkpoint.save(tmp_path, state(), step=step, about={"step": step})
+    (tmp_path / "2" / CHECKSUMS).unlink()
+    assert checkpoint.all_steps(tmp_path) == [1]
+    told = []
+    assert checkpoint.read_about(tmp_path, tell=told.append) == {"step": 1}
     sentence = (
-        f"The checkpoint {tmp_path / '2'} is damaged (its metadata can't be read): delete that "
-        "folder to go on from the checkpoint before it."
+        f"The checkpoint {tmp_path / '2'} is damaged (it has no {CHECKSUMS}, so it was not "
+        "written to its end): delete that folder to go on from the checkpoint before it."
     )
+    assert told == [f"{sentence} The one before it is tried now."]
     with pytest.raises(UserError, match=f"^{re.escape(sentence)}$"):
-        checkpoint.read_about(tmp_path)
-    assert checkpoint.read_about(tmp_path, 1) == {}
+        checkpoint.read_about(tmp_path, 2)
+    # Saved again it is whole.
+    checkpoint.save(tmp_path, state(), step=2, about={"step": 2})
+    assert checkpoint.read_about(tmp_path, 2) == {"step": 2}
