@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
+from jaxlessons.devices import SINGLE, Layout
 from jaxlessons.metrics import Sums
 from jaxlessons.watch import Watch, check_finite
 
@@ -41,13 +41,14 @@ def run(
     should_stop: Callable[[], bool] = lambda: False,
     begin_epoch: Callable[[Any], Any] = lambda state: state,
     began: tuple[int, int] = (0, 0),
+    layout: Layout = SINGLE,
 ) -> Any:
     """Steps `state` (with `.step` and `.variables`) until `total_steps` or `should_stop()`.
 
     inputs: (state, epoch) -> a pytree of arrays `[per_epoch, ...]`, each step's own. data: what
     all steps see. steps_per_call: how many steps one `lax.scan` holds; 1 calls the step itself.
-    begin_epoch: state -> state, ahead of an epoch's first step. The callbacks and `began` are
-    those of `training.fit`.
+    begin_epoch: state -> state, ahead of an epoch's first step. The callbacks, `began` and
+    `layout` are those of `training.fit`.
 
     Raises:
       NonFiniteError: when the loss or, at an epoch's end or a stop, the parameters are not
@@ -63,7 +64,9 @@ def run(
         state = state if into else begin_epoch(state)
         watch = Watch(on_steps)
         for first, last in _calls(done, epoch_start, epoch_end, steps_per_call):
-            state, sums = call(state, data, _slice(own, first - epoch_start, last - epoch_start))
+            part = slice(first - epoch_start, last - epoch_start)
+            now = layout.share_steps(jax.tree.map(lambda array: array[part], own))  # noqa: B023
+            state, sums = call(state, data, now)
             watch.add(last, sums)
             done = last
             if should_stop():
@@ -76,10 +79,6 @@ def run(
         if should_stop():
             break
     return state
-
-
-def _slice(inputs: Any, first: int, last: int) -> Any:
-    return jax.tree.map(lambda array: jnp.asarray(array[first:last]), inputs)
 
 
 def _calls(step: int, epoch_start: int, end: int, per_call: int) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,7 @@ import optax
 
 from jaxlessons import loop, losses, metrics, train_state
 from jaxlessons.averaging import Averager
+from jaxlessons.devices import SINGLE, Layout
 from jaxlessons.metrics import Sums
 from jaxlessons.train_state import TrainState
 
@@ -66,17 +67,19 @@ def make_train_step(
     *,
     ragged: bool = False,
     averager: Averager | None = None,
+    layout: Layout = SINGLE,
 ) -> SequenceStep:
     """One jitted step: gather the windows, gradient, update. It donates the state.
 
     apply: a Flax module's, (variables, tokens, carry, lengths, train) -> (logits, carry), called
     with `train=True` and a "dropout" key. ragged: whether windows may be shorter than what
     `gather` gives; only then are their lengths passed on. The mean over the targets that count is
-    minimised. The sums are "loss", in nats a character, and "accuracy".
+    minimised. layout: the devices that the state and tokens are on. The sums are "loss", in nats a
+    character, and "accuracy".
     """
 
     def step(state: TrainState, tokens: jax.Array, window: Window) -> tuple[TrainState, Sums]:
-        inputs, targets, mask = gather(tokens, *window)
+        inputs, targets, mask = layout.share_batch(gather(tokens, *window))
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             logits, carry = apply(
@@ -93,7 +96,8 @@ def make_train_step(
 
         grads, (carry, sums) = jax.grad(objective, has_aux=True)(state.params)
         carry = None if state.carry is None else carry
-        return train_state.update(state, grads, optimizer, averager).replace(carry=carry), sums
+        state = train_state.update(state, grads, optimizer, averager)
+        return layout.constrain(state.replace(carry=carry)), sums
 
     return jax.jit(step, donate_argnums=0)
 
@@ -112,8 +116,8 @@ def fit(
     """Trains from `state`, which is consumed, until `total_steps` or until asked to stop.
 
     windows: an epoch's key -> (starts, lengths), `[steps_per_epoch, batch]` each. callbacks:
-    `on_steps`, `on_epoch` and `should_stop`, as for `training.fit`, which also tells what is
-    raised. steps_per_call: by default an epoch is one `lax.scan`, and on a CPU, where that would
+    `on_steps`, `on_epoch`, `should_stop` and `layout`, as for `training.fit`, which also tells what
+    is raised. steps_per_call: by default an epoch is one `lax.scan`, and on a CPU, where that would
     leave the user waiting, one for every 100 steps or less.
     """
 
@@ -177,4 +181,5 @@ def _sums(logits: jax.Array, targets: jax.Array, mask: jax.Array) -> Sums:
 
 
 def _zeros(carry: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)
+    """In the same place, where the leaves are arrays and not shapes."""
+    return jax.tree.map(jnp.zeros_like, carry)

@@ -18,6 +18,7 @@ import optax
 
 from jaxlessons import loop, losses, metrics
 from jaxlessons.averaging import Averager
+from jaxlessons.devices import SINGLE, Layout
 from jaxlessons.errors import UserError
 from jaxlessons.loop import EpochEnd
 from jaxlessons.metrics import Sums
@@ -76,17 +77,20 @@ def make_train_step(
     loss: Loss = losses.cross_entropy,
     augment: Augment | None = None,
     averager: Averager | None = None,
+    layout: Layout = SINGLE,
 ) -> TrainStep:
     """One jitted step: gather the batch, augment, gradient, update. It donates the state.
 
     apply: a Flax module's, called with `train=True` and a "dropout" key. loss: (logits, labels)
     -> one value an example; its mean is minimised. averager: keeps `state.average`, which the
-    state must have been created with. The sums returned are "loss" and "accuracy".
+    state must have been created with. layout: the devices that the state and split are on. The
+    sums returned are "loss" and "accuracy".
     """
 
     def step(state: TrainState, split: Examples, place: Place) -> tuple[TrainState, Sums]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        batch = Examples(*(jnp.take(array, place.rows, axis=0) for array in split))
+        gathered = (jnp.take(array, place.rows, axis=0) for array in split)
+        batch = Examples(*layout.share_batch(tuple(gathered)))
         if augment is not None:
             batch = augment(augment_key, batch, place)
 
@@ -107,7 +111,7 @@ def make_train_step(
 
         grads, (batch_stats, sums) = jax.grad(objective, has_aux=True)(state.params)
         state = update(state, grads, optimizer, averager)
-        return state.replace(batch_stats=batch_stats), sums
+        return layout.constrain(state.replace(batch_stats=batch_stats)), sums
 
     return jax.jit(step, donate_argnums=0)
 
@@ -117,14 +121,19 @@ def make_eval_step(
     *,
     loss: Loss = losses.cross_entropy,
     prepare: Callable[[jax.Array], jax.Array] = lambda inputs: inputs,
+    layout: Layout = SINGLE,
 ) -> EvalStep:
-    """A jitted step in evaluation mode; prepare: raw inputs -> the network's (normalisation)."""
+    """A jitted step in evaluation mode; prepare: raw inputs -> the network's (normalisation).
+
+    layout: the devices, among which it shares out batches of any size.
+    """
 
     @jax.jit
     def step(
         variables: Any, inputs: jax.Array, labels: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, Sums]:
-        logits = apply(variables, prepare(inputs), train=False)
+        logits = apply(variables, prepare(layout.share_batch(inputs)), train=False)
+        logits = layout.replicate(logits[: len(labels)])
         return logits, {
             "loss": metrics.masked_sum(loss(logits, labels), mask),
             "accuracy": metrics.masked_sum(metrics.correct(logits, labels), mask),
@@ -182,6 +191,7 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     steps_per_call: int | None = None,
     began: tuple[int, int] = (0, 0),
+    layout: Layout = SINGLE,
 ) -> TrainState:
     """Trains from `state` until `total_steps`, or until `should_stop()`, and returns the state.
 
@@ -190,6 +200,7 @@ def fit(
     steps_per_call: how many steps one `lax.scan` holds; by default 50, and on a CPU one step
     a call without a scan, inside which XLA runs convolutions on one thread (nine times as slow).
     began: the (step, epoch) at which training on this split, in this batch size, begins.
+    layout: the devices, as `train_step` was told; `state` is to be placed there.
 
     Raises:
       NonFiniteError: when the loss or, at an epoch's end or a stop, the parameters are not
@@ -215,4 +226,5 @@ def fit(
         on_epoch=on_epoch,
         should_stop=should_stop,
         began=began,
+        layout=layout,
     )

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 8)  # for test_devices; the others use the first alone
 
 
 @pytest.fixture(scope="session", autouse=True)
