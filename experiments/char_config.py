@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import config_checks
+from experiments.device_config import Devices
 from jaxlessons import schedules
 from jaxlessons.errors import UserError
 from jaxlessons.models.char import StatefulCharRNN
@@ -23,8 +24,8 @@ Preset = Literal["quick", "lesson", "lesson_long"]
 
 
 @dataclass(frozen=True)
-class Config:
-    """Train a character model on a text, or write text with a trained one (--sample)."""
+class Training:
+    """How a character model is trained, and how it writes."""
 
     cell: CellName = "lstm"
     """Kind of recurrent layer."""
@@ -119,6 +120,12 @@ class Config:
     """For --sample: always the likeliest character."""
     beams: int = 0
     """For --sample: search for the likeliest text, with so many kept at each character."""
+
+
+# A dataclass's fields begin with those of its last base.
+@dataclass(frozen=True)
+class Config(Devices, Training):
+    """Train a character model on a text, or write text with a trained one (--sample)."""
 
 
 def check(config: Config) -> None:

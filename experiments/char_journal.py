@@ -10,7 +10,7 @@ from experiments.char_config import Config
 from experiments.char_setup import Corpus, Setup
 from experiments.journal import Journal
 from experiments.run_directory import RunDirectory
-from jaxlessons import generate, metrics
+from jaxlessons import devices, generate, metrics
 from jaxlessons.training import TrainState
 
 PROMPT = 32  # characters of the text that the samples go on from
@@ -42,8 +42,11 @@ class CharJournal(Journal):
         return self.setup.evaluate(state.variables)
 
     def details(self, state: TrainState) -> dict[str, Any]:
-        """The sample that this epoch's network writes."""
-        prompt, written = write(self.setup, self.corpus, state.variables, self.config, SAMPLE)
+        """The sample that this epoch's network writes, in the process that tells of it."""
+        if not devices.is_main():
+            return {}
+        variables = self.setup.layout.gather(state.variables)
+        prompt, written = write(self.setup, self.corpus, variables, self.config, SAMPLE)
         return {"prompt": prompt, "sample": written}
 
     def line(self, record: dict[str, Any]) -> str:

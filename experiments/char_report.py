@@ -10,8 +10,7 @@ import numpy as np
 
 from experiments import char_journal
 from experiments.char_journal import CharJournal
-from experiments.char_sample import load
-from jaxlessons import checkpoint, metrics, plotting
+from jaxlessons import checkpoint, devices, metrics, plotting
 from jaxlessons.training import TrainState
 
 LAST_SAMPLE = 2000  # characters, of which the share of words is taken
@@ -23,7 +22,10 @@ def finish(journal: CharJournal, state: TrainState) -> None:
     run, corpus, config = journal.run, journal.corpus, journal.config
     records = run.metrics()
     step = checkpoint.best_step(run.checkpoints, "loss", "min") or int(state.step)
-    variables = load(run.checkpoints, step).variables
+    best_state = checkpoint.restore(run.checkpoints, state, step)
+    if not devices.is_main():
+        return
+    variables = journal.setup.layout.gather(best_state.variables)
     prompt, written = char_journal.write(journal.setup, corpus, variables, config, LAST_SAMPLE)
     best = min((r["validation_loss"] for r in records if "validation_loss" in r), default=None)
     title = f"{config.layers} x {config.features} {config.cell} on {corpus.name}"

@@ -15,7 +15,14 @@ from functools import partial
 
 import jax
 
-from experiments import char_config, char_report, char_sample, char_setup, command_line
+from experiments import (
+    char_config,
+    char_report,
+    char_sample,
+    char_setup,
+    command_line,
+    device_config,
+)
 from experiments.char_config import Config
 from experiments.char_journal import CharJournal
 from experiments.run_directory import RunDirectory
@@ -32,7 +39,9 @@ def train(config: Config) -> None:
         f"Text: {corpus.source}; {len(corpus.train):,} characters to train on and "
         f"{len(corpus.validation):,} to validate on, {len(corpus.vocabulary)} symbols."
     )
-    setup = char_setup.set_up(config, corpus)
+    layout = device_config.layout(config)
+    setup = char_setup.set_up(config, corpus, layout)
+    tokens = layout.replicate(corpus.train)
     state = setup.create_state(config.seed, config.batch_size)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     print(
@@ -54,7 +63,7 @@ def train(config: Config) -> None:
             state = sequence_training.fit(
                 state,
                 setup.train_step,
-                corpus.train,
+                tokens,
                 setup.windows,
                 steps_per_epoch=setup.per_epoch,
                 total_steps=end,
@@ -62,6 +71,7 @@ def train(config: Config) -> None:
                 on_steps=journal.on_steps,
                 on_epoch=journal.on_epoch,
                 should_stop=stop,
+                layout=layout,
             )
             if int(state.step) == end and end in setup.cycle_ends:
                 # The lesson saves its LSTM at the end of each cycle of the rate.
@@ -74,7 +84,9 @@ def train(config: Config) -> None:
 
 def main() -> None:
     """Parses the command line, then trains or writes."""
-    config = command_line.parse(EXPERIMENT, char_config.defaults, __doc__, choice="cell")
+    config = command_line.parse(
+        EXPERIMENT, char_config.defaults, __doc__, choice="cell", parallel=True
+    )
     char_config.check(config)
     if config.sample is None:
         train(config)

@@ -16,6 +16,7 @@ from experiments.char_config import Config
 from jaxlessons import checkpoint, optim, schedules, sequence_training
 from jaxlessons.data import text, windows
 from jaxlessons.data.vocabulary import Vocabulary
+from jaxlessons.devices import SINGLE, Layout
 from jaxlessons.errors import UserError
 from jaxlessons.models.char import StatefulCharRNN
 from jaxlessons.schedules import Phase
@@ -74,16 +75,19 @@ class Setup(NamedTuple):
     windows: Callable[[jax.Array], Any]
     evaluate: Callable[[Any], dict[str, float] | None]
     about: dict[str, Any]
+    layout: Layout
 
     def create_state(self, seed: int, batch_size: int) -> TrainState:
         """A fresh state."""
-        return sequence_training.create_state(
+        state = sequence_training.create_state(
             self.model, self.optimizer, jax.random.key(seed), batch_size, carried=self.carried
         )
+        return self.layout.place(state)
 
 
-def set_up(config: Config, corpus: Corpus) -> Setup:
-    """The network, and the steps that train it through the config's phases."""
+def set_up(config: Config, corpus: Corpus, layout: Layout = SINGLE) -> Setup:
+    """The network, and the steps that train it through the config's phases on the devices."""
+    layout.check_batch(config.batch_size)
     scheme = windows.SCHEMES[config.batching]
     make_windows = partial(scheme.windows, len(corpus.train), config.batch_size, config.bptt)
     per_epoch = len(jax.eval_shape(make_windows, jax.random.key(0)).starts)
@@ -98,6 +102,7 @@ def set_up(config: Config, corpus: Corpus) -> Setup:
         optimizer,
         partial(windows.gather, width=scheme.width(config.bptt)),
         ragged=config.batching == "jittered",
+        layout=layout,
     )
     return Setup(
         model,
@@ -109,20 +114,24 @@ def set_up(config: Config, corpus: Corpus) -> Setup:
         scheme.carried,
         train_step,
         make_windows,
-        _make_evaluate(model, corpus.validation, config.batch_size),
+        _make_evaluate(model, corpus.validation, config.batch_size, layout),
         {
             "model": settings,
             "vocabulary": corpus.vocabulary.to_json(),
             "text": corpus.name,
             "text_sha256": corpus.digest,
         },
+        layout,
     )
 
 
 def _make_evaluate(
-    model: StatefulCharRNN, tokens: jax.Array, batch_size: int
+    model: StatefulCharRNN, tokens: jax.Array, batch_size: int, layout: Layout
 ) -> Callable[[Any], dict[str, float] | None]:
-    """Over the whole split in `batch_size` streams (fewer, when it is short), state carried."""
+    """Over the whole split in `batch_size` streams (fewer, when it is short), state carried.
+
+    Each process does all of it, on its first device.
+    """
     if len(tokens) < 2:
         return lambda variables: None
     streams = min(batch_size, max(1, len(tokens) // EVALUATION_WIDTH))
@@ -130,7 +139,7 @@ def _make_evaluate(
     evaluate = sequence_training.make_evaluate(
         model.apply, partial(windows.gather, width=EVALUATION_WIDTH)
     )
-    return lambda variables: evaluate(variables, tokens, whole)
+    return lambda variables: evaluate(layout.gather(variables), tokens, whole)
 
 
 def check_same_text(directory: Any, corpus: Corpus, step: int) -> None:

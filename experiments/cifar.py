@@ -13,6 +13,7 @@ from experiments import (
     cifar_config,
     cifar_lr_find,
     cifar_setup,
+    device_config,
     report,
 )
 from experiments.cifar_config import Config
@@ -43,10 +44,11 @@ def train(
         whole = "resnet2" if config.model == "fast" else config.model
         lesson = f"python -m experiments.{experiment} --model {whole} --preset lesson"
         print(f"Preset quick: {config.epochs:g} epochs of {config.model}; the lesson's: {lesson}")
-    splits = split(images, config.validation)
+    layout = device_config.layout(config)
+    splits = split(images, config.validation, layout)
     module = cifar_config.network(config, networks, len(images.classes))
     phases = cifar_config.phases(config, lessons[config.model])
-    setup = cifar_setup.set_up(config, module, phases, images, splits)
+    setup = cifar_setup.set_up(config, module, phases, images, splits, layout)
     state = setup.create_state(config.seed, splits.train.inputs[:2])
     if config.lr_find:
         cifar_lr_find.find(config, experiment, setup, state, splits, images)
@@ -74,6 +76,7 @@ def train(
                 on_steps=journal.on_steps,
                 on_epoch=journal.on_epoch,
                 should_stop=stop,
+                layout=layout,
             )
             if int(state.step) == end and end in ends:
                 checkpoint.save(run.snapshots, state.variables, step=end, keep=None)

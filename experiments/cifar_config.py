@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import config_checks
+from experiments.device_config import Devices
 from jaxlessons import losses, schedules
 from jaxlessons.data import augment
 from jaxlessons.data.cifar10 import ImageSet
@@ -27,8 +28,8 @@ C = TypeVar("C", bound="Config")
 
 
 @dataclass(frozen=True)
-class Config:
-    """What a run is made of; each field is a flag."""
+class Training:
+    """How a network is trained."""
 
     model: str = ""
     """The network."""
@@ -92,6 +93,12 @@ class Config:
     """Sweep the learning rate over a mock training, print what it suggests, draw it and stop."""
     summary: bool = False
     """Print the layer table and stop."""
+
+
+# A dataclass's fields begin with those of its last base.
+@dataclass(frozen=True)
+class Config(Devices, Training):
+    """What a run is made of; each field is a flag."""
 
 
 def check(config: Config) -> None:

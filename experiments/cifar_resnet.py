@@ -59,7 +59,7 @@ def defaults(model: str | None, preset: str | None) -> Config:
 
 def main() -> None:
     """Parses the command line and trains."""
-    config = command_line.parse("cifar_resnet", defaults, __doc__)
+    config = command_line.parse("cifar_resnet", defaults, __doc__, parallel=True)
     cifar.train(config, "cifar_resnet", NETWORKS, LESSONS)
 
 

@@ -16,8 +16,9 @@ from jaxlessons import averaging, optim, training
 from jaxlessons.averaging import Averager
 from jaxlessons.data import augment
 from jaxlessons.data.cifar10 import ImageSet
+from jaxlessons.devices import SINGLE, Layout
 from jaxlessons.schedules import Phase
-from jaxlessons.training import EvalStep, TrainState, TrainStep
+from jaxlessons.training import EvalStep, Examples, TrainState, TrainStep
 
 
 class Setup(NamedTuple):
@@ -32,17 +33,28 @@ class Setup(NamedTuple):
     train_step: TrainStep
     eval_step: EvalStep
     prepare: Callable[[jax.Array], jax.Array]
+    layout: Layout = SINGLE
 
     def create_state(self, seed: int, images: jax.Array) -> TrainState:
         """A fresh state; images: two or so, raw."""
         key, inputs = jax.random.key(seed), self.prepare(images)
-        return training.create_state(self.module, self.optimizer, key, inputs, self.averager)
+        state = training.create_state(self.module, self.optimizer, key, inputs, self.averager)
+        return self.layout.place(state)
 
 
 def set_up(
-    config: Config, module: Any, phases: Sequence[Phase], images: ImageSet, splits: Splits
+    config: Config,
+    module: Any,
+    phases: Sequence[Phase],
+    images: ImageSet,
+    splits: Splits,
+    layout: Layout = SINGLE,
 ) -> Setup:
-    """The steps that train `module` through `phases` with the config's other settings."""
+    """The steps that train `module` through `phases` with the config's other settings.
+
+    layout: the devices that `splits` are on.
+    """
+    layout.check_batch(config.batch_size)
     per_epoch = training.steps_per_epoch(len(splits.train.labels), config.batch_size)
     # The phases, each rounded to whole steps, may add up to a few more or less.
     total_steps = max(1, round(config.epochs * per_epoch))
@@ -55,8 +67,9 @@ def set_up(
         loss=cifar_config.loss(config),
         augment=cifar_config.make_augment(config, images),
         averager=averager,
+        layout=layout,
     )
-    eval_step = training.make_eval_step(module.apply, prepare=prepare)
+    eval_step = training.make_eval_step(module.apply, prepare=prepare, layout=layout)
     return Setup(
         module,
         phases,
@@ -67,6 +80,7 @@ def set_up(
         train_step,
         eval_step,
         prepare,
+        layout,
     )
 
 
@@ -90,14 +104,14 @@ def evaluate_splits(setup: Setup, variables: Mapping[str, Any], splits: Splits) 
     return found
 
 
-def averaged_variables(
-    setup: Setup, state: TrainState, train_images: jax.Array
-) -> dict[str, Any] | None:
+def averaged_variables(setup: Setup, state: TrainState, train: Examples) -> dict[str, Any] | None:
     """The averaged network with batch statistics of its own; None when nothing was averaged."""
     if state.average is None or int(state.average.count) == 0:
         return None
     variables = {"params": state.average.params, "batch_stats": state.batch_stats}
+    # Several devices have filled the images up to a multiple, but not the labels.
+    inputs = train.inputs[: len(train.labels)]
     batch_stats = averaging.recalibrate_batch_stats(
-        setup.module.apply, variables, train_images, prepare=setup.prepare
+        setup.module.apply, variables, inputs, prepare=setup.prepare
     )
     return {"params": state.average.params, "batch_stats": batch_stats}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -14,8 +16,9 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import tyro
 
-from experiments import config_checks
+from experiments import config_checks, device_config
 from experiments.run_directory import RunDirectory
+from jaxlessons import devices
 from jaxlessons.errors import UserError
 from jaxlessons.files import DISK_ERRORS
 
@@ -32,6 +35,12 @@ FREE_ON_RESUME = {
     "summary",
     "lr",
     "clip_norm",
+    "compute_dtype",
+    "devices",
+    "shard_optimizer",
+    "coordinator",
+    "process_id",
+    "processes",
     "tta",
     "output",
     *(
@@ -54,22 +63,25 @@ def parse(
     description: str | None,
     argv: Sequence[str] | None = None,
     choice: str = "model",
+    parallel: bool = False,
 ) -> C:
     """The config that the command line asks for.
 
     defaults: (--model, --preset, None where not given) -> the config whose fields stand for the
     flags left out, so that --help shows what would really run. With --resume these are the
     saved run's own, and flags that contradict them are refused. choice: what the first of the two
-    flags is called instead.
+    flags is called instead. parallel: whether the config has the flags of `device_config.Devices`.
     """
     argv = sys.argv[1:] if argv is None else argv
     early = _peek(argv, choice)
+    if parallel and not early.help:
+        device_config.start(early.devices, early.coordinator, early.process_id, early.processes)
     saved = None
     if early.resume and not early.help:
         saved = RunDirectory.existing(early.runs_dir, experiment, early.name)
     default = defaults(early.model, early.preset)
     if saved is not None:
-        default = saved.read_config(default)
+        default = device_config.forgotten(saved.read_config(default))
     prog = f"python -m experiments.{experiment}"
     config = tyro.cli(
         type(default), default=default, args=list(argv), prog=prog, description=description
@@ -88,6 +100,13 @@ def _peek(argv: Sequence[str], choice: str) -> argparse.Namespace:
     for name in ("--preset", "--name"):
         parser.add_argument(name, nargs="?")
     parser.add_argument("--runs-dir", "--runs_dir", type=Path, default=runs, const=runs, nargs="?")
+    for name, kind in (
+        ("devices", int),
+        ("coordinator", str),
+        ("process-id", int),
+        ("processes", int),
+    ):
+        parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", type=kind)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     try:
@@ -108,12 +127,14 @@ def _check_unchanged(saved: Any, asked: Any, path: Path) -> None:
 
 
 class Stop:
-    """Whether the user asked to stop; the second Ctrl-C doesn't wait for the step to end."""
+    """Whether the user asked to stop, in any of the processes, which all must ask together; the
+    second Ctrl-C doesn't wait for the step to end."""
 
     def __init__(self) -> None:
         self.signal = 0
 
     def __call__(self) -> bool:
+        self.signal = devices.highest(self.signal)
         return bool(self.signal)
 
     def leave(self, sentence: str) -> NoReturn:
@@ -139,7 +160,43 @@ class Stop:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls `main`; wrong input ends in one sentence and code 1, Ctrl-C in code 130."""
+    """Calls `main`; wrong input ends in one sentence and code 1, Ctrl-C in code 130.
+
+    One of several processes ends so at once, and the others as soon as they miss it.
+    """
+    try:
+        _run(main)
+    except BaseException as error:
+        if not jax.distributed.is_initialized():
+            raise
+        _leave_the_others(error)
+
+
+# What the libraries say when another process is gone.
+SIGNS_OF_DEATH = (
+    "Gloo",
+    "NCCL",
+    "coordination",
+    "heartbeat",
+    "Barrier",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+)
+
+
+def _leave_the_others(error: BaseException) -> NoReturn:
+    """Without the ordinary end, in which each process waits for all."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    if any(word in str(error) for word in SIGNS_OF_DEATH):
+        device_config.end_too()
+    elif not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def _run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from experiments.command_line import Stop
 from experiments.run_directory import RunDirectory
-from jaxlessons import checkpoint, metrics, schedules
+from jaxlessons import checkpoint, devices, metrics, schedules
 from jaxlessons.errors import UserError
 from jaxlessons.loop import EpochEnd
 from jaxlessons.metrics import Sums
@@ -79,7 +79,14 @@ class Journal:
         """
         self.started, self.epoch_began = started, time.perf_counter()
         stop, name, total = Stop(), self.data, self.total_steps
-        bar = tqdm(total=total, initial=step, desc=name, unit="step", dynamic_ncols=True)
+        bar = tqdm(
+            total=total,
+            initial=step,
+            desc=name,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not devices.is_main(),
+        )
         with stop.listening(), bar as self.bar:
             try:
                 yield stop
@@ -106,7 +113,8 @@ class Journal:
         record |= self.details(end.state)
         self.run.append_metrics(record)
         checkpoint.save(self.run.checkpoints, end.state, metrics=validation, **self.saving)
-        tqdm.write(self.line(record))
+        if devices.is_main():
+            tqdm.write(self.line(record))
         self.epoch_began, self.since_epoch = time.perf_counter(), metrics.Mean()
 
     def _record(self, state: TrainState) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from experiments.cifar_setup import Setup, averaged_variables, evaluate_splits
 from experiments.image_journal import ImageJournal
 from experiments.run_directory import RunDirectory
 from experiments.splits import Splits
-from jaxlessons import checkpoint, metrics, plotting, schedules, training, tta
+from jaxlessons import checkpoint, devices, metrics, plotting, schedules, training, tta
 from jaxlessons.data import augment
 from jaxlessons.errors import UserError
 from jaxlessons.training import TrainState
@@ -26,6 +26,13 @@ def finish(journal: ImageJournal, setup: Setup, state: TrainState, config: Confi
     run, images, splits = journal.run, journal.images, journal.splits
     test, logits = training.evaluate(setup.eval_step, state.variables, splits.test)
     probabilities = np.asarray(jax.nn.softmax(logits))
+    extras = {
+        "averaged": evaluate_average(run, setup, state, splits),
+        "snapshots": evaluate_snapshots(run, setup, state, config, splits),
+        "tta": evaluate_tta(setup, state, config, splits),
+    }
+    if not devices.is_main():
+        return
     records = run.metrics()
     title = f"{config.model} on {images.name}"
     figures = draw(
@@ -39,9 +46,7 @@ def finish(journal: ImageJournal, setup: Setup, state: TrainState, config: Confi
         "test_accuracy": test["accuracy"],
         "test_loss": test["loss"],
         "validation_accuracy": records[-1].get("validation_accuracy") if records else None,
-        "averaged": evaluate_average(run, setup, state, splits),
-        "snapshots": evaluate_snapshots(run, setup, state, config, splits),
-        "tta": evaluate_tta(setup, state, config, splits),
+        **extras,
     }
     journal.write_result(state, found, config)
     print(
@@ -74,7 +79,7 @@ def evaluate_average(
     run: RunDirectory, setup: Setup, state: TrainState, splits: Splits
 ) -> dict[str, Any] | None:
     """The averaged network, saved with batch statistics of its own in averaged/."""
-    variables = averaged_variables(setup, state, splits.train.inputs)
+    variables = averaged_variables(setup, state, splits.train)
     if variables is None or state.average is None:
         return None
     checkpoint.save(run.averaged, variables, step=int(state.step))

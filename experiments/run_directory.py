@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from jaxlessons import checkpoint, checkpoint_files
+from jaxlessons import checkpoint, checkpoint_files, devices
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
 from jaxlessons.train_state import TrainState
@@ -48,9 +48,12 @@ class RunDirectory:
         if config.resume:
             run = cls.existing(config.runs_dir, experiment, config.name)
             run.check_data(data)
-        else:
+        elif devices.is_main():
             run = cls.new(config.runs_dir, experiment, config.name, default)
             run.write_config(config, data)
+            devices.from_main(str(run.path))
+        else:
+            run = cls(Path(devices.from_main("")))
         return run
 
     @classmethod
@@ -97,11 +100,12 @@ class RunDirectory:
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes `content` as `name`; paths become text."""
-        with replacing(self.path / name) as file:
-            file.write_text(json.dumps(content, indent=2, default=str) + "\n")
+        self.write_text(name, json.dumps(content, indent=2, default=str) + "\n")
 
     def write_text(self, name: str, content: str) -> None:
-        """Writes `content` as `name`, in UTF-8."""
+        """Writes `content` as `name`, in UTF-8; of several processes the first one does."""
+        if not devices.is_main():
+            return
         with replacing(self.path / name) as file:
             file.write_text(content, encoding="utf-8")
 
@@ -173,7 +177,9 @@ class RunDirectory:
         self.write_json("result.json", found | provenance() | own)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """One more line of metrics.jsonl."""
+        """One more line of metrics.jsonl; of several processes the first one writes it."""
+        if not devices.is_main():
+            return
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -190,8 +196,7 @@ class RunDirectory:
     def forget_metrics_after(self, step: int) -> None:
         """Drops the lines that a resumed run will write again."""
         kept = [record for record in self.metrics() if record["step"] <= step]
-        with replacing(self.path / "metrics.jsonl") as file:
-            file.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self.write_text("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _like(value: Any, hint: Any) -> Any:

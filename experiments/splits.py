@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlessons.data.cifar10 import ImageSet
+from jaxlessons.devices import SINGLE, Layout
 from jaxlessons.errors import UserError
 from jaxlessons.training import Examples
 
@@ -20,8 +20,10 @@ class Splits(NamedTuple):
     test: Examples
 
 
-def split(images: ImageSet, validation: int) -> Splits:
+def split(images: ImageSet, validation: int, layout: Layout = SINGLE) -> Splits:
     """Moves the images to the device, with `validation` of the training ones set apart.
+
+    layout: several devices share the images to train on, and each has all of the others.
 
     Which ones doesn't depend on a run's seed, so that all runs are compared on the same.
     """
@@ -31,10 +33,10 @@ def split(images: ImageSet, validation: int) -> Splits:
     order = np.random.RandomState(0).permutation(count)
     kept, rest = np.sort(order[:validation]), np.sort(order[validation:])
 
-    def rows(index: np.ndarray) -> Examples:
-        return Examples(
-            jnp.asarray(images.train_images[index]), jnp.asarray(images.train_labels[index])
-        )
+    def whole(images: np.ndarray, labels: np.ndarray) -> Examples:
+        return Examples(*map(layout.replicate, (images, labels)))
 
-    test = Examples(jnp.asarray(images.test_images), jnp.asarray(images.test_labels))
-    return Splits(rows(rest), rows(kept) if validation else None, test)
+    pixels, labels = images.train_images, images.train_labels
+    train = Examples(layout.share_rows(pixels, rest), layout.replicate(labels[rest]))
+    test = whole(images.test_images, images.test_labels)
+    return Splits(train, whole(pixels[kept], labels[kept]) if validation else None, test)

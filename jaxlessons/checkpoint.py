@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from jaxlessons import checkpoint_files, checkpoint_trees
+from jaxlessons import checkpoint_files, checkpoint_trees, devices
 from jaxlessons.checkpoint_files import DamagedError
 from jaxlessons.errors import UserError
 
@@ -68,7 +68,9 @@ def save(
                     custom_metadata=None if about is None else dict(about),
                 )
                 manager.wait_until_finished()
-                checkpoint_files.write_checksums(directory / str(step))
+                if devices.is_main():
+                    checkpoint_files.write_checksums(directory / str(step))
+                devices.wait_for_all(f"checksums of {directory / str(step)}")
             if keep is not None and (best is None or plain is not None):
                 _prune(manager, directory, keep, best, mode)
     except UserError:
@@ -101,7 +103,7 @@ def _prune(
     """Removes what is neither among the latest nor the best, half-written ones too."""
     finished = all_steps(directory)
     kept = {*finished[-keep:], best and _best(manager, finished, best, mode)}
-    for step in set(manager.all_steps()) - kept:
+    for step in sorted(set(manager.all_steps()) - kept):
         manager.delete(step)
 
 

@@ -43,7 +43,7 @@ def placed(leaf: Any) -> Any:
     and not where it was saved, which may be a GPU that is not here."""
     if isinstance(leaf, jax.Array):
         return ocp.utils.to_shape_dtype_struct(leaf)
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxlessons.errors import UserError
@@ -56,24 +57,30 @@ class Layout:
             return state
         return jax.lax.with_sharding_constraint(state, self._of_state(state))
 
-    def replicate(self, tree: T) -> T:
+    def replicate(self, tree: Any) -> Any:
         """Arrays whole onto every device, or under jit whole on every device."""
         if self.mesh is None:
             return jax.tree.map(jnp.asarray, tree)
         return jax.tree.map(lambda leaf: _put(leaf, self._sharding()), tree)
 
-    def share_rows(self, array: np.ndarray) -> jax.Array:
-        """`[n, ...]` of the host, a part of it onto each device; the last row again where n is no
-        multiple of them. Of it a process reads what its own devices hold, and no more."""
+    def share_rows(self, array: np.ndarray, rows: np.ndarray) -> jax.Array:
+        """The host's `array[rows]`, a part of it onto each device; the last row again where the
+        devices don't divide them. A process touches what its own devices hold, and no more."""
         if self.mesh is None:
-            return jnp.asarray(array)
-        rows = -(-len(array) // self.count) * self.count
+            return jnp.asarray(array[rows])
+        filled = np.append(rows, np.full(-len(rows) % self.count, rows[-1]))
 
         def part(index: Any) -> np.ndarray:
-            return array[np.minimum(np.arange(rows)[index[0]], len(array) - 1)]
+            return array[filled[index[0]]]
 
-        shape = (rows, *array.shape[1:])
+        shape = (len(filled), *array.shape[1:])
         return jax.make_array_from_callback(shape, self._sharding(AXIS), part)
+
+    def gather(self, tree: T) -> T:
+        """What is whole on every device, on this process's first one alone."""
+        if self.mesh is None:
+            return tree
+        return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
 
     def share_steps(self, inputs: T) -> T:
         """The inputs of some steps: `[steps, batch]` shared out by the batch, `[steps]` whole.
@@ -147,8 +154,42 @@ def layout(count: int | None = None, shard_optimizer: bool = False) -> Layout:
     return Layout(Mesh(chosen, (AXIS,), axis_types=(AxisType.Auto,)), shard_optimizer)
 
 
+def is_main() -> bool:
+    """Whether this is the process that writes and speaks for all."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Until every process has come here; name: of the place."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def highest(number: int) -> int:
+    """The highest of the processes' numbers; all must ask."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
+def from_main(text: str) -> str:
+    """The main process's text, of up to 4096 bytes; all must ask."""
+    if jax.process_count() == 1:
+        return text
+    blank = np.zeros(4096, np.uint8)
+    content = np.frombuffer(text.encode(), np.uint8)
+    blank[: len(content)] = content
+    return bytes(multihost_utils.broadcast_one_to_all(blank)).rstrip(b"\0").decode()
+
+
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
-    """Also a typed key, and onto devices of other processes, where all have the same value."""
+    """Also a typed key, and onto devices of other processes, which put the same there."""
     if isinstance(leaf, jax.core.Tracer):
         return jax.lax.with_sharding_constraint(leaf, sharding)
-    return jax.device_put(leaf, sharding)
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

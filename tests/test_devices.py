@@ -39,7 +39,7 @@ def splits(layout):
     random = np.random.RandomState(0)
     pixels = random.randint(0, 256, (120, 8, 8, 3)).astype(np.uint8)
     labels = random.randint(0, 10, 120).astype(np.int32)
-    train = Examples(layout.share_rows(pixels[:83]), layout.replicate(labels[:83]))
+    train = Examples(layout.share_rows(pixels, np.arange(83)), layout.replicate(labels[:83]))
     return train, Examples(*layout.replicate((pixels[83:], labels[83:])))
 
 
