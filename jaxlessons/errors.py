@@ -6,3 +6,13 @@ class UserError(ValueError):
 
     The experiments print it without a traceback; any other exception is a bug.
     """
+
+
+def reason(error: BaseException) -> str:
+    """What `error` says, fit to stand within a sentence: one line, not long, all of it printable.
+
+    The errors of a library that met a broken file quote what was in it.
+    """
+    line = next(iter(str(error).strip().splitlines()), "")[:200]
+    shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return shown.rstrip(". ") or type(error).__name__

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from jaxlessons.data.cifar10_files import Arrays
-from jaxlessons.errors import UserError
+from jaxlessons.data.cifar10_files import CLASS_COUNT, Arrays
+from jaxlessons.errors import UserError, reason
 from jaxlessons.files import replacing
+from jaxlessons.npz import open_npz
 
 
 def fingerprint(folder: Path) -> str:
@@ -40,16 +40,14 @@ def read_arrays(path: Path, made_from: str) -> Arrays | None:
     if not os.access(path, os.R_OK):
         return None
     try:
-        # Opened here, since numpy leaves a file open that it can't make sense of.
-        with path.open("rb") as file, np.load(file) as stored:
-            if str(stored["made_from"]) != made_from:
+        with open_npz(path, stored_only=True) as stored:
+            if str(stored["made_from"].read()) != made_from:
                 return None
-            return _check(Arrays(**{name: stored[name] for name in Arrays._fields}))
-    # What a broken zip file raises differs from byte to byte.
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+            return _check(Arrays(**{name: stored[name].read() for name in Arrays._fields}))
+    except Exception as error:  # what a broken zip file raises differs from byte to byte
         raise UserError(
-            f"{path} is truncated or altered ({error}); delete it and run again, it will be made "
-            "anew."
+            f"{path} is truncated or altered ({reason(error)}); delete it and run again, it will "
+            "be made anew."
         ) from error
 
 
@@ -59,4 +57,6 @@ def _check(arrays: Arrays) -> Arrays:
             raise ValueError(f"it holds {images.dtype} images of shape {images.shape}")
         if labels.shape != (len(labels),) or labels.dtype != np.int32:
             raise ValueError(f"it holds {labels.dtype} labels of shape {labels.shape}")
+        if not ((labels >= 0) & (labels < CLASS_COUNT)).all():
+            raise ValueError("it holds labels of no class")
     return arrays
