@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from PIL import Image
 
 from jaxlessons.data.cifar10_files import Arrays, check_labels
 from jaxlessons.data.cifar10_tfrecord import read_tfrecord
-from jaxlessons.errors import UserError
+from jaxlessons.errors import UserError, reason
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -28,6 +29,10 @@ NAME, VERSION = "cifar10", "3.0.2"
 SPLITS = {"train": 50_000, "test": 10_000}
 INFO_FILES = ("dataset_info.json", "features.json")
 BLOCK = 1000  # records read at a time
+LARGEST_INFO, LARGEST_RECORDS = 10**7, 10**9  # bytes of a file
+# Where a feature's class is named in JSON, of which TFDS imports the module.
+CLASS_KEYS = {"pythonClassName", "python_class_name", "type"}
+FEATURES = "tensorflow_datasets.core.features."
 
 Example = tuple[int | str, dict[str, Any]]
 
@@ -111,33 +116,68 @@ def read_prepared(folder: Path) -> Arrays:
     Raises UserError, naming the file or folder, when it is not CIFAR-10, has other than 50,000
     and 10,000 images, or is truncated or altered.
     """
-    builder = _open(folder)
-    found = {name: int(info.num_examples) for name, info in builder.info.splits.items()}
-    if builder.info.name != NAME or found != SPLITS:
-        raise UserError(
-            f"{folder} holds {builder.info.name} with {_counts(found)} where {_counts(SPLITS)} of "
-            f"{NAME} are needed; name another folder."
-        )
-    return Arrays(*_read_split(builder, "train"), *_read_split(builder, "test"))
+    builder, paths = _open(folder)
+    return Arrays(*_read_split(builder, "train", paths), *_read_split(builder, "test", paths))
 
 
 def _counts(splits: Mapping[str, int]) -> str:
-    return " and ".join(f"{count:,} {name} images" for name, count in splits.items())
+    return " and ".join(f"{count:,} {name} images" for name, count in splits.items())[:200]
 
 
-def _open(folder: Path) -> tfds.core.DatasetBuilder:
+def _open(folder: Path) -> tuple[tfds.core.DatasetBuilder, dict[str, list[Path]]]:
+    """TFDS's builder of the copy, and the files of each split."""
     import tensorflow_datasets as tfds
 
     for name in INFO_FILES:
         if not (folder / name).is_file():
             raise _missing(folder / name)
     try:
-        return tfds.builder_from_directory(folder)
+        for name in INFO_FILES:
+            _check_size(folder / name, LARGEST_INFO)
+        _check_features(folder / "features.json")
+        builder = tfds.builder_from_directory(folder)
+        name, splits = str(builder.info.name), dict(builder.info.splits)
+        found = {split: int(info.num_examples) for split, info in splits.items()}
+        paths = {split: _files(folder, splits[split].filepaths) for split in SPLITS}
     except Exception as error:  # altered JSON may break TFDS anywhere
         raise UserError(
-            f"{' or '.join(INFO_FILES)} in {folder} can't be read ({error}): truncated or "
+            f"{' or '.join(INFO_FILES)} in {folder} can't be read ({reason(error)}): truncated or "
             "altered; delete the folder or get it again."
         ) from error
+    if name != NAME or found != SPLITS:
+        shown = name if name.isidentifier() else repr(name[:40])
+        raise UserError(
+            f"{folder} holds {shown} with {_counts(found)} where {_counts(SPLITS)} of "
+            f"{NAME} are needed; name another folder."
+        )
+    return builder, paths
+
+
+def _files(folder: Path, paths: Iterable[Any]) -> list[Path]:
+    """The paths, all of which must lie in `folder`; the template of their names is in JSON."""
+    files = [Path(path) for path in paths]
+    for file in files:
+        if file.parent != folder or not file.name.isprintable():
+            raise ValueError(f"it names {str(file)!r}")
+    return files
+
+
+def _check_features(path: Path) -> None:
+    """Raises ValueError where TFDS would import a module that is none of its own."""
+    waiting = [json.loads(path.read_text(encoding="utf-8"))]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for key in CLASS_KEYS & value.keys():
+                if not str(value[key]).startswith(FEATURES):
+                    raise ValueError(f"{path.name} names the class {value[key]!r}")
+        waiting += value.values() if isinstance(value, dict) else ()
+        waiting += value if isinstance(value, list) else ()
+
+
+def _check_size(path: Path, most: int) -> None:
+    if path.stat().st_size > most:
+        raise ValueError(f"{path.name} has more than {most:,} bytes")
 
 
 def _missing(path: Path) -> UserError:
@@ -146,9 +186,11 @@ def _missing(path: Path) -> UserError:
     )
 
 
-def _read_split(builder: tfds.core.DatasetBuilder, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_split(
+    builder: tfds.core.DatasetBuilder, split: str, files: Mapping[str, list[Path]]
+) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels, in the order of the ids, which end in the published index."""
-    paths = [Path(path) for path in builder.info.splits[split].filepaths]
+    paths = files[split]
     names = ", ".join(str(path) for path in paths)
     if missing := [path for path in paths if not path.is_file()]:
         raise _missing(missing[0])
@@ -156,6 +198,8 @@ def _read_split(builder: tfds.core.DatasetBuilder, split: str) -> tuple[np.ndarr
     labels = np.empty(SPLITS[split], np.int64)
     ids = []
     try:
+        for path in paths:
+            _check_size(path, LARGEST_RECORDS)
         for index, record in enumerate(_records(builder, split, paths)):
             identity, images[index], labels[index] = _decode(record)
             ids.append(identity)
@@ -163,8 +207,8 @@ def _read_split(builder: tfds.core.DatasetBuilder, split: str) -> tuple[np.ndarr
         raise
     except Exception as error:  # what altered bytes raise depends on where they are
         raise UserError(
-            f"{names} can't be read ({error}): truncated or altered; delete the prepared copy, or "
-            "get it again."
+            f"{names} can't be read ({reason(error)}): truncated or altered; delete the prepared "
+            "copy, or get it again."
         ) from error
     if len(ids) != SPLITS[split]:
         raise UserError(f"{names} holds {len(ids):,} images where {_counts(SPLITS)} are needed.")
@@ -195,7 +239,7 @@ def _decode(record: bytes) -> tuple[bytes, np.ndarray, int]:
 
     feature = tf_example_generated_pb2.Example.FromString(record).features.feature
     with Image.open(io.BytesIO(feature["image"].bytes_list.value[0]), formats=("PNG",)) as image:
+        if image.size != (32, 32) or image.mode != "RGB":
+            raise ValueError(f"it holds an image of {image.size} in {image.mode}")
         pixels = np.asarray(image)
-    if pixels.shape != (32, 32, 3):  # numpy would broadcast a smaller one
-        raise ValueError(f"it holds an image of shape {pixels.shape}")
     return feature["id"].bytes_list.value[0], pixels, feature["label"].int64_list.value[0]

@@ -6,21 +6,20 @@ Every file is checked for what it must hold, and refused by name when it holds a
 from __future__ import annotations
 
 import gzip
-import io
-import pickle
 import tarfile
-import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy._core import multiarray
 
-from jaxlessons.errors import UserError
+from jaxlessons.data.cifar10_pickle import PickledArray, load_bytes
+from jaxlessons.errors import UserError, reason
 
 RECORDS = 10_000  # in a batch file
 CLASS_COUNT = 10
+LARGEST_LABEL = 2**31  # that is taken for one; a message can't show every integer of Python's
 PIXELS = 3 * 32 * 32
 BINARY_FOLDER, PYTHON_FOLDER = "cifar-10-batches-bin", "cifar-10-batches-py"
 PYTHON_BATCHES = (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch")
@@ -47,24 +46,40 @@ def has_batches(folder: Path) -> bool:
 def read_folder(folder: Path) -> Arrays:
     """The six batches in `folder`, binary ones if there are any, otherwise Python ones.
 
-    Raises UserError, naming the file, when one is missing, truncated or altered.
+    Raises UserError, naming the file, when one is missing, too large, truncated or altered.
     """
     found = {file.name: file for file in folder.iterdir() if file.is_file()}
-    contents = {name: file.read_bytes for name, file in found.items()}
+    contents = {name: partial(_read_file, file) for name, file in found.items()}
     return _read_batches(contents, lambda name: str(folder / name))
+
+
+def _read_file(path: Path) -> bytes:
+    if path.stat().st_size > _most():
+        raise UserError(
+            f"{path} has {path.stat().st_size:,} bytes, far more than a batch of CIFAR-10 has: it "
+            "is altered; get it again."
+        )
+    return path.read_bytes()
+
+
+def _most() -> int:
+    """Bytes that a batch may have: a Python one holds the names of its files as well."""
+    return 2 * RECORDS * (1 + PIXELS) + 10_000
 
 
 def read_archive(path: Path) -> Arrays:
     """The six batches in a .tar.gz, wherever in it they lie; nothing is unpacked to the disk.
 
-    Raises UserError, naming the archive, when it is truncated or altered (gzip's own CRC tells)
-    or lacks a batch.
+    Raises UserError, naming the archive, when it is truncated or altered (gzip's own CRC tells),
+    lacks a batch, or unpacks to far more than six batches have.
     """
     try:
         members = _read_members(path)
-    except (gzip.BadGzipFile, tarfile.TarError, EOFError, zlib.error) as error:
+    except (UserError, PermissionError):
+        raise
+    except Exception as error:  # what a broken archive raises differs from byte to byte
         raise UserError(
-            f"{path} is not a whole .tar.gz archive ({error}): it is truncated or altered; "
+            f"{path} is not a whole .tar.gz archive ({reason(error)}): it is truncated or altered; "
             "delete it and get it again."
         ) from error
     contents = {name: _constant(blob) for name, blob in members.items()}
@@ -72,18 +87,45 @@ def read_archive(path: Path) -> Arrays:
 
 
 def _read_members(path: Path) -> dict[str, bytes]:
+    """Of plain files alone: a link or a device is nothing to read."""
     wanted = {*BINARY_BATCHES, *PYTHON_BATCHES}
     members = {}
-    with gzip.open(path) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+    with gzip.open(path) as unlimited:
+        stream = _Limited(unlimited, len(PYTHON_BATCHES) * _most(), path)
+        with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:
                 name = member.name.rsplit("/", 1)[-1]
-                if name in wanted and (file := archive.extractfile(member)):
+                if name in wanted and member.isreg() and (file := archive.extractfile(member)):
+                    stream.check(member.size)
                     members[name] = file.read()
         # The CRC stands after the last byte, and tarfile stops before it.
         while stream.read(1 << 20):
             pass
     return members
+
+
+class _Limited:
+    """A stream of which `most` bytes are read: a small archive can unpack to any size."""
+
+    def __init__(self, stream: gzip.GzipFile, most: int, path: Path) -> None:
+        self.stream = stream
+        self.left = most
+        self.path = path
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, `size` at most."""
+        chunk = self.stream.read(size)
+        self.check(len(chunk))
+        self.left -= len(chunk)
+        return chunk
+
+    def check(self, size: int) -> None:
+        """Raises UserError unless so many are left."""
+        if size > self.left:
+            raise UserError(
+                f"{self.path} unpacks to far more than CIFAR-10 has: it is altered or another "
+                "archive; get it again."
+            )
 
 
 def _constant(blob: bytes) -> Callable[[], bytes]:
@@ -123,10 +165,9 @@ def parse_binary(blob: bytes, name: str) -> Batch:
 def parse_python(blob: bytes, name: str) -> Batch:
     """Images and labels of a Python batch, a pickled dict with b"data" and b"labels"."""
     batch = _unpickle(blob, name)
-    data = batch.get(b"data") if isinstance(batch, dict) else None
-    if not (
-        isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (RECORDS, PIXELS)
-    ):
+    stored = batch.get(b"data") if isinstance(batch, dict) else None
+    data = stored.array if isinstance(stored, PickledArray) else None
+    if data is None or data.shape != (RECORDS, PIXELS):
         raise UserError(
             f"{name} has no b'data' of {RECORDS:,} x {PIXELS:,} bytes: it is not a batch of "
             "CIFAR-10, or it is altered; get it again."
@@ -135,10 +176,10 @@ def parse_python(blob: bytes, name: str) -> Batch:
     if not (
         isinstance(labels, list)
         and len(labels) == RECORDS
-        and all(type(label) is int for label in labels)
+        and all(type(label) is int and abs(label) <= LARGEST_LABEL for label in labels)
     ):
         raise UserError(f"{name} has no b'labels' of {RECORDS:,} integers; get it again.")
-    return _images(data), check_labels(np.array(labels, object), name)
+    return _images(data), check_labels(np.array(labels, np.int64), name)
 
 
 def _images(planes: np.ndarray) -> np.ndarray:
@@ -159,54 +200,9 @@ def check_labels(labels: np.ndarray, name: str) -> np.ndarray:
 
 def _unpickle(blob: bytes, name: str) -> Any:
     try:
-        return _Unpickler(blob).load()
+        return load_bytes(blob)
     except Exception as error:  # a broken pickle may raise anything
         raise UserError(
-            f"{name} is not a batch that can be read safely ({error}): it is truncated or "
+            f"{name} is not a batch that can be read safely ({reason(error)}): it is truncated or "
             "altered; get it again."
         ) from error
-
-
-def _byte_dtype(spec: str | bytes, *_: object) -> np.dtype:
-    """numpy.dtype for the one dtype a batch needs.
-
-    A copy, since the pickle goes on to set its state; numpy warns of the old pickles' other
-    arguments.
-    """
-    if spec not in ("u1", b"u1"):
-        raise pickle.UnpicklingError(f"it holds an array of {spec!r}")
-    return np.dtype("u1", copy=True)
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """codecs.encode, as Python 3 writes bytes into a protocol 2 pickle."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}")
-    return text.encode("latin1")
-
-
-def _array(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, *_: object) -> Any:
-    """numpy's own for protocol 5."""
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)  # type: ignore[call-overload]
-
-
-class _Unpickler(pickle.Unpickler):
-    """Builds arrays of bytes and nothing else, so that no pickle can run code."""
-
-    ALLOWED: ClassVar[dict[tuple[str, str], Callable[..., Any]]] = {
-        ("numpy.core.multiarray", "_reconstruct"): multiarray._reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): multiarray._reconstruct,
-        ("numpy.core.numeric", "_frombuffer"): _array,
-        ("numpy._core.numeric", "_frombuffer"): _array,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _byte_dtype,
-        ("_codecs", "encode"): _latin1,
-    }
-
-    def __init__(self, blob: bytes) -> None:
-        super().__init__(io.BytesIO(blob), encoding="bytes")
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return self.ALLOWED[module, name]

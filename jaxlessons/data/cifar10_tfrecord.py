@@ -16,6 +16,7 @@ from jaxlessons.errors import UserError
 
 HEAD = struct.Struct("<QI")
 CHECKSUM = struct.Struct("<I")
+LONGEST = 1 << 16  # bytes of a payload, which is an image of 32 x 32 and its label
 POLYNOMIAL = np.uint32(0x82F63B78)  # Castagnoli's, reflected
 
 
@@ -29,16 +30,17 @@ def read_tfrecord(path: Path) -> list[bytes]:
 
 
 def _find_payloads(blob: bytes) -> list[tuple[int, int]] | None:
-    """Where each payload starts and ends; None if the last record is not whole."""
+    """Where each payload starts and ends; None if one is too long or the last is not whole."""
     payloads = []
     position = 0
     while position < len(blob):
         start = position + HEAD.size
         if start > len(blob):
             return None
-        end = start + HEAD.unpack_from(blob, position)[0]
+        length = HEAD.unpack_from(blob, position)[0]
+        end = start + length
         position = end + CHECKSUM.size
-        if position > len(blob):
+        if length > LONGEST or position > len(blob):
             return None
         payloads.append((start, end))
     return payloads
