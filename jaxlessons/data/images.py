@@ -6,6 +6,7 @@ A picture is `[height, width, 3]`, uint8 in 0..255 or floating in 0..1.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from jaxlessons.data.quiet import QUIET
 from jaxlessons.data.srgb import to_srgb, upright
-from jaxlessons.errors import UserError
+from jaxlessons.errors import UserError, reason
 from jaxlessons.files import replacing
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 80_000_000  # below the 89,478,485 from which Pillow warns
+MAX_BYTES = 10**9
 TEXT_KEY = "jaxlessons"
 LAST_FRAME_SECONDS = 2.0
 
@@ -39,12 +42,13 @@ def read(path: str | Path, size: int | None = None) -> np.ndarray:
     Raises:
       UserError: when the file is missing, no regular file, none of the three formats, truncated or
         damaged; when it, or what `size` makes of it, has more than MAX_PIXELS pixels, which the
-        file's header tells before anything is decoded; when `size` is below 1.
+        file's header tells before anything is decoded; when it has more than MAX_BYTES bytes;
+        when `size` is below 1.
     """
     path = Path(path).expanduser()
     if size is not None and size < 1:
         raise UserError(f"The size of {path} is to be {size}: it must be 1 or more pixels.")
-    with explained(path, "picture", "name a JPEG, PNG or WebP file"), _open(path) as image:
+    with explained(path, "picture", "name a JPEG, PNG or WebP file"), open_image(path) as image:
         picture = to_srgb(upright(image))
     if size is None:
         return picture
@@ -59,34 +63,41 @@ def read(path: str | Path, size: int | None = None) -> np.ndarray:
 
 @contextmanager
 def explained(path: Path, kind: str, advice: str) -> Iterator[None]:
-    """Whatever decoding `path` raises becomes a UserError: why it can't be read as a `kind`."""
+    """Whatever decoding `path` raises becomes a UserError: why it can't be read as a `kind`.
+
+    What Pillow warns of, it has mended.
+    """
     try:
-        yield
+        with QUIET:
+            yield
     except UserError:
         raise
     # What a broken file raises differs with the format and from byte to byte.
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)
-        why = f"no {kind}" if unknown else str(error) or type(error).__name__
+        why = f"no {kind}" if unknown else reason(error)
         raise UserError(
             f"{path} can't be read as a {kind} ({why}): it is truncated, damaged or something "
             f"else; {advice}."
         ) from error
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """The file with its header read, once it is sure that the rest may be decoded."""
     try:
         if path.exists() and not path.is_file():
             what = "a folder" if path.is_dir() else "no regular file"
             raise UserError(f"{path} is {what}; name a JPEG, PNG or WebP file.")
-        path.open("rb").close()
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} has more than {MAX_BYTES:,} bytes; scale it down first.")
+        # From a file Pillow takes memory for any length that a broken one states.
+        content = io.BytesIO(path.read_bytes())
     except OSError as error:
         raise UserError(
             f"{path} can't be read ({error.strerror}); check its name and its permissions."
         ) from error
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(content, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path) from error
     if image.width * image.height > MAX_PIXELS:
@@ -181,7 +192,7 @@ def write_png(path: str | Path, picture: np.ndarray, settings: Mapping[str, Any]
 def read_settings(path: str | Path) -> dict[str, Any]:
     """The settings that `write_png` stored in a PNG; UserError when it has none or broken ones."""
     path = Path(path).expanduser()
-    with explained(path, "picture", "name a PNG file of ours"), _open(path) as image:
+    with explained(path, "picture", "name a PNG file of ours"), open_image(path) as image:
         text = getattr(image, "text", {}).get(TEXT_KEY)
     if text is None:
         raise UserError(
@@ -190,7 +201,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         )
     try:
         settings = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         settings = error
     if not isinstance(settings, dict):
         raise UserError(f"{path} holds settings that can't be read: something has edited it since.")

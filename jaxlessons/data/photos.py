@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxlessons.data.images import explained
+from jaxlessons.data import images
 from jaxlessons.data.srgb import upright
 from jaxlessons.errors import UserError
 
@@ -58,19 +58,25 @@ def load(folder: str | Path, size: int = 128) -> PhotoSet:
 def read_photo(path: str | Path, size: int) -> np.ndarray:
     """One photo, `[size, size, 3]` uint8, as `load` makes it; UserError when it can't be read."""
     path = Path(path)
-    with explained(path, "photo", "replace or delete it"), Image.open(path) as image:
+    explained = images.explained(path, "photo", "replace or delete it")
+    with explained, images.open_image(path) as image:
         # A JPEG much too large is decoded at a half, a quarter or an eighth of its size.
         image.draft("RGB", (2 * size, 2 * size))
         turned = upright(image)
         if "transparency" in turned.info:  # which pillow drops from RGBA alone without a word
             turned = turned.convert("RGBA")
-        return _fit(turned.convert("RGB"), size)
+        return _fit(turned.convert("RGB"), size, path)
 
 
-def _fit(image: Image.Image, size: int) -> np.ndarray:
+def _fit(image: Image.Image, size: int, path: Path) -> np.ndarray:
     """Resizes to `size` on the shorter side, then takes the middle, to the whole pixel."""
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
+    if width * height > images.MAX_PIXELS:
+        raise UserError(
+            f"{path} resized to {width:,} x {height:,} has more than {images.MAX_PIXELS:,} pixels: "
+            "it is too long and narrow; crop or delete it."
+        )
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - size) // 2, (height - size) // 2
@@ -118,5 +124,5 @@ def _load_split(folder: Path, classes: tuple[str, ...], size: int) -> Photos:
         paths += found
         labels += [label] * len(found)
     with ThreadPoolExecutor() as pool:
-        images = np.stack(list(pool.map(partial(read_photo, size=size), paths)))
-    return Photos(images, np.array(labels, np.int32), tuple(paths))
+        read = np.stack(list(pool.map(partial(read_photo, size=size), paths)))
+    return Photos(read, np.array(labels, np.int32), tuple(paths))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlessons.data import photos
+from jaxlessons.data import images, photos
 from jaxlessons.errors import UserError
 
 
@@ -139,9 +139,23 @@ def test_a_broken_photo_is_told_by_name(folder, kind, reason):
 
 def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     save(tmp_path / "a.png", picture(64, 64))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match=r"a\.png can't be read as a photo \(Image size"):
+    monkeypatch.setattr(images, "MAX_PIXELS", 4095)
+    with pytest.raises(UserError, match=r"a\.png has more than 4,095 pixels, the most that are"):
         photos.read_photo(tmp_path / "a.png", 32)
+
+
+def test_a_photo_too_long_and_narrow_to_be_resized_is_refused(tmp_path):
+    save(tmp_path / "a.png", np.zeros((1, 60_000, 3), np.uint8))
+    words = r"a\.png resized to 7,680,000 x 128 has more than 80,000,000 pixels: it is too long"
+    with pytest.raises(UserError, match=words):
+        photos.read_photo(tmp_path / "a.png", 128)
+
+
+def test_only_the_three_formats_are_opened(tmp_path):
+    Image.fromarray(picture(32, 32)).save(tmp_path / "a.gif")
+    (tmp_path / "a.gif").rename(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match=r"a\.jpg can't be read as a photo \(no photo\)"):
+        photos.read_photo(tmp_path / "a.jpg", 32)
 
 
 def remove(path):
