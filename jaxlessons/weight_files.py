@@ -8,43 +8,29 @@ read plain arrays, and every shape is checked.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
 import onnx
 import safetensors
-from google.protobuf.message import DecodeError
 
-from jaxlessons.errors import UserError
+from jaxlessons.errors import UserError, reason
 from jaxlessons.models import vgg
+from jaxlessons.npz import StoredArray, open_npz
 
 Layout = Literal["Keras", "PyTorch"]
 
-# An open file's arrays by their full names, each a function that reads it: the dense layers, which
-# nobody asks for, are most of some files.
-Stored = Mapping[str, Callable[[], np.ndarray]]
+# An open file's arrays by their full names: the dense layers, which nobody asks for, are most of
+# some files.
+Stored = Mapping[str, StoredArray]
 
-# What reading a broken file raises differs with the format and from byte to byte.
-BROKEN = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    TypeError,
-    MemoryError,
-    zlib.error,
-    zipfile.BadZipFile,
-    safetensors.SafetensorError,
-    DecodeError,
-)
+MAX_BYTES = 2**31  # what an ONNX file can have; all of VGG16 has 553 MB
 
 
 class Convolutions(NamedTuple):
@@ -63,6 +49,10 @@ def read_convolutions(path: Path) -> Convolutions:
     """
     if not path.is_file():
         raise UserError(f"{path} is not a file: name one that holds VGG16's weights.")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(
+            f"{path} has more than {MAX_BYTES:,} bytes, far more than VGG16 has: name another file."
+        )
     with _broken_named(path), _open(path) as stored:
         names, layout = _names(path, stored)
         arrays = {}
@@ -71,8 +61,8 @@ def read_convolutions(path: Path) -> Convolutions:
                 shape = (shape[3], shape[2], *shape[:2])
             kernel, bias = names[layer]
             arrays[layer] = (
-                _check(path, stored[kernel](), shape, f"{layer}'s kernel ({kernel})"),
-                _check(path, stored[bias](), (vgg.LAYERS[layer],), f"{layer}'s bias ({bias})"),
+                _check(path, stored[kernel], shape, f"{layer}'s kernel ({kernel})"),
+                _check(path, stored[bias], (vgg.LAYERS[layer],), f"{layer}'s bias ({bias})"),
             )
     return Convolutions(arrays, layout)
 
@@ -83,11 +73,10 @@ def _broken_named(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except BROKEN as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    except Exception as error:  # what a broken file raises differs from byte to byte
         raise UserError(
-            f"{path} can't be read as weights ({reason}): it is truncated, altered or of another "
-            "format; get it again."
+            f"{path} can't be read as weights ({reason(error)}): it is truncated, altered or of "
+            "another format; get it again."
         ) from error
 
 
@@ -101,11 +90,10 @@ def _open(path: Path) -> Iterator[Stored]:
         yield _onnx_arrays(onnx.load(path, load_external_data=False))
     elif suffix == ".safetensors":
         with safetensors.safe_open(path, "numpy") as file:
-            yield {name: partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118
+            yield {name: _safetensor(file, name) for name in file.keys()}  # noqa: SIM118
     elif suffix == ".npz":
-        # Opened here, since numpy leaves a file open that it can't make sense of.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            yield {name: partial(file.__getitem__, name) for name in file.files}
+        with open_npz(path) as arrays:
+            yield arrays
     else:
         raise UserError(
             f"{path} is of no format that is read here: give VGG16's weights as Keras' .h5 or "
@@ -114,15 +102,33 @@ def _open(path: Path) -> Iterator[Stored]:
         )
 
 
+def _safetensor(file: Any, name: str) -> StoredArray:
+    return StoredArray(
+        lambda: tuple(file.get_slice(name).get_shape()), partial(file.get_tensor, name)
+    )
+
+
 def _h5_arrays(file: h5py.File) -> Stored:
-    found: dict[str, Callable[[], np.ndarray]] = {}
+    found: dict[str, StoredArray] = {}
 
     def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = partial(item.__getitem__, ())
+            found[name] = StoredArray(lambda: item.shape or (), partial(_read_h5, item))
 
     file.visititems(visit)
     return found
+
+
+def _read_h5(dataset: h5py.Dataset) -> np.ndarray:
+    """What Keras writes. A filter may unpack to any size, and a link leads to other files."""
+    created = dataset.id.get_create_plist()
+    if dataset.dtype.kind != "f":
+        raise ValueError(f"{dataset.name} holds {dataset.dtype} where floats were expected")
+    if dataset.is_virtual or created.get_external_count():
+        raise ValueError(f"{dataset.name} lies in another file")
+    if created.get_nfilters() or math.prod(dataset.chunks or ()) > dataset.size:
+        raise ValueError(f"{dataset.name} is compressed, which Keras' weights are not")
+    return dataset[()]
 
 
 def _onnx_arrays(model: onnx.ModelProto) -> Stored:
@@ -131,24 +137,32 @@ def _onnx_arrays(model: onnx.ModelProto) -> Stored:
         raise ValueError("it holds no network")
     arrays = {array.name: array for array in model.graph.initializer}
 
+    def shape(name: str) -> tuple[int, ...]:
+        dims = tuple(arrays[name].dims)
+        return (*dims[2:], dims[1], dims[0]) if len(dims) == 4 else dims
+
     def read(name: str) -> np.ndarray:
+        if arrays[name].data_location != onnx.TensorProto.DEFAULT:
+            raise ValueError(f"{name} lies in another file")
         array = onnx.numpy_helper.to_array(arrays[name])
         return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
-    found: dict[str, Callable[[], np.ndarray]] = {}
+    found: dict[str, StoredArray] = {}
     for node in model.graph.node:
         if node.op_type == "Conv" and (match := re.search(r"block\d_conv\d", node.input[1])):
             for kind, name in zip(("kernel", "bias"), node.input[1:], strict=False):
-                found[f"{match[0]}/{kind}"] = partial(read, name)
+                found[f"{match[0]}/{kind}"] = StoredArray(partial(shape, name), partial(read, name))
     return found
 
 
-def _check(path: Path, array: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
-    if array.shape != shape:
+def _check(path: Path, stored: StoredArray, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """The array, which is read only if its header tells of the right shape."""
+    if (found := stored.shape()) != shape:
         raise UserError(
-            f"{path}: {what} has the shape {list(array.shape)} where VGG16's has {list(shape)}: "
+            f"{path}: {what} has the shape {list(found)} where VGG16's has {list(shape)}: "
             "these are another network's weights."
         )
+    array = stored.read()
     if fault := _fault(array):
         raise UserError(f"{path}: {what} holds {fault}: get the file again.")
     return np.ascontiguousarray(array, np.float32)
