@@ -10,13 +10,13 @@ import platform
 import shlex
 import subprocess
 import sys
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 
+from experiments import saved_config
 from jaxlessons import checkpoint, checkpoint_files, devices
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
@@ -125,21 +125,21 @@ class RunDirectory:
             )
 
     def read_config(self, default: C) -> C:
-        """config.json as a dataclass of `default`'s type; fields it lacks are `default`'s."""
-        kind: Any = type(default)
-        hints = typing.get_type_hints(kind)
-        saved = self._config()
-        known = {name: _like(saved[name], hint) for name, hint in hints.items() if name in saved}
+        """config.json as a dataclass of `default`'s type; fields it lacks are `default`'s.
+
+        Raises UserError, naming the file and the field, for a value that is of another type.
+        """
+        known = saved_config.fields(self.path / "config.json", self._config(), type(default))
         return dataclasses.replace(default, **known)  # type: ignore[type-var]
 
     def _config(self) -> dict[str, Any]:
         path = self.path / "config.json"
-        try:
-            return dict(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{path} can't be read as a run's config ({error}): start a new run."
-            ) from error
+        saved = saved_config.read_object(path, "a run's config", "start a new run")
+        if not isinstance(saved.get("command"), str):
+            raise UserError(f"{path} lacks the command that began the run: start a new run.")
+        if not isinstance(saved.get("data"), str) or not saved["data"].isprintable():
+            raise UserError(f"{path} lacks the name of the run's data: start a new run.")
+        return saved
 
     def command(self) -> str:
         """The command that began the run, also when it was resumed."""
@@ -167,9 +167,10 @@ class RunDirectory:
         return state
 
     def result(self) -> dict[str, Any] | None:
-        """result.json, or None before the run is finished."""
+        """result.json, or None before the run is finished; UserError when it can't be read."""
         path = self.path / "result.json"
-        return dict(json.loads(path.read_text())) if path.exists() else None
+        advice = "delete it, and --resume makes it anew"
+        return saved_config.read_object(path, "a run's result", advice) if path.exists() else None
 
     def write_result(self, found: dict[str, Any], config: Any) -> None:
         """result.json: what was found, the provenance, the command that began it, the config."""
@@ -184,10 +185,17 @@ class RunDirectory:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far; a last one that was cut short doesn't count."""
+        """The lines of metrics.jsonl so far; a last one that was cut short doesn't count.
+
+        Raises UserError, naming the file and the line, for any other that is damaged.
+        """
         path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}\n")]
+        try:
+            content = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise UserError(f"{path} can't be read ({error.strerror}).") from error
+        *lines, _ = content.split(b"\n")
+        return [saved_config.record(path, number, line) for number, line in enumerate(lines, 1)]
 
     def train_seconds(self) -> float:
         """What the records so far took, to a tenth of a second."""
@@ -197,16 +205,6 @@ class RunDirectory:
         """Drops the lines that a resumed run will write again."""
         kept = [record for record in self.metrics() if record["step"] <= step]
         self.write_text("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _like(value: Any, hint: Any) -> Any:
-    """JSON knows neither tuples nor paths."""
-    if isinstance(value, list):
-        inner = (*typing.get_args(hint), None)[0]
-        return tuple(_like(item, inner) for item in value)
-    if isinstance(value, str) and (hint is Path or Path in typing.get_args(hint)):
-        return Path(value)
-    return value
 
 
 def _check_name(name: str | None) -> None:

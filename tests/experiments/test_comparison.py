@@ -70,10 +70,13 @@ def test_resume_trains_only_what_is_missing(small, monkeypatch):
         return original(name, variant, setup, splits, seed, after)
 
     monkeypatch.setattr(comparison, "_trial", trial)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"data": "sm')  # as an interrupted write leaves it
     more = comparison.Config(**{**vars(small), "resume": True, "name": run.path.name, "seeds": 3})
     _, records = comparison.compare("x", more, two_variants(small))
     assert trained == [("lr 0.002", 2), ("lr 0.0", 0), ("lr 0.0", 1), ("lr 0.0", 2)]
     assert len(records) == 6
+    assert run.metrics() == records
     other = comparison.Config(**{**vars(more), "epochs": 2.0})
     with pytest.raises(UserError, match=r"was begun with --epochs 1: go on with the same, or"):
         comparison.compare("x", other, two_variants(other))
