@@ -13,6 +13,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from jaxlessons.quiet import QUIET
+
 READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 LARGEST_ITEM = 16  # bytes of a number; of a text, the file's own size is the limit
 
@@ -45,14 +47,14 @@ def open_npz(path: Path, *, stored_only: bool = False) -> Iterator[dict[str, Sto
 
 
 def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:
-    with archive.open(info) as file:
+    with QUIET, archive.open(info) as file:  # a header is Python, whose escapes may be wrong
         return _header(file, info)
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """Only once the header is found to ask for no more than there is."""
     _shape(archive, info)
-    with archive.open(info) as file:
+    with QUIET, archive.open(info) as file:
         array = npy.read_array(file, allow_pickle=False)
         file.read(1)  # at whose end zipfile compares the checksum
         return array

@@ -22,7 +22,7 @@ import safetensors
 
 from jaxlessons.errors import UserError, reason
 from jaxlessons.models import vgg
-from jaxlessons.npz import StoredArray, open_npz
+from jaxlessons.npz import LARGEST_ITEM, StoredArray, open_npz
 
 Layout = Literal["Keras", "PyTorch"]
 
@@ -30,6 +30,7 @@ Layout = Literal["Keras", "PyTorch"]
 # some files.
 Stored = Mapping[str, StoredArray]
 
+LONGEST_NAME = 200  # of an array that is looked at
 MAX_BYTES = 2**31  # what an ONNX file can have; all of VGG16 has 553 MB
 
 
@@ -122,8 +123,8 @@ def _h5_arrays(file: h5py.File) -> Stored:
 def _read_h5(dataset: h5py.Dataset) -> np.ndarray:
     """What Keras writes. A filter may unpack to any size, and a link leads to other files."""
     created = dataset.id.get_create_plist()
-    if dataset.dtype.kind != "f":
-        raise ValueError(f"{dataset.name} holds {dataset.dtype} where floats were expected")
+    if dataset.dtype.hasobject or dataset.dtype.itemsize > LARGEST_ITEM:
+        raise ValueError(f"{dataset.name} holds {dataset.dtype} where numbers were expected")
     if dataset.is_virtual or created.get_external_count():
         raise ValueError(f"{dataset.name} lies in another file")
     if created.get_nfilters() or math.prod(dataset.chunks or ()) > dataset.size:
@@ -200,12 +201,13 @@ TORCH = re.compile(r"(?:^|\.)(?:features\.)?(?P<place>\d+)\.(?P<kind>weight|bias
 def _names(path: Path, stored: Stored) -> tuple[dict[str, tuple[str, str]], Layout]:
     """layer -> the names that its kernel and its bias have in the file, and the file's layout."""
     found: dict[tuple[str, bool], str] = {}
-    layout: Layout = "PyTorch" if any(map(TORCH.search, stored)) else "Keras"
-    for name in stored:
+    readable = [name for name in stored if name.isprintable() and len(name) <= LONGEST_NAME]
+    layout: Layout = "PyTorch" if any(map(TORCH.search, readable)) else "Keras"
+    for name in readable:
         if key := _torch_key(name) if layout == "PyTorch" else _keras_key(name):
             found.setdefault(key, name)
     if not found:
-        some = ", ".join(sorted(stored)[:3]) or "nothing"
+        some = ", ".join(sorted(readable)[:3]) or "nothing"
         raise UserError(
             f"{path} holds {some} where VGG16's weights were expected: block1_conv1/... (Keras) or "
             "features.0.weight ... (PyTorch)."

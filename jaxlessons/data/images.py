@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from jaxlessons.data.quiet import QUIET
 from jaxlessons.data.srgb import to_srgb, upright
 from jaxlessons.errors import UserError, reason
 from jaxlessons.files import replacing
+from jaxlessons.quiet import QUIET
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 80_000_000  # below the 89,478,485 from which Pillow warns

@@ -187,9 +187,10 @@ def npz_with(path, arrays, change):
         (lambda blob: blob.replace(b"100, 32", b"10000000, 32"), "not as large as its shape"),
         (lambda blob: blob.replace(b"'|u1',", b"'|O', "), "Object arrays are pickles"),
         (lambda blob: b"not an array", "magic string"),
+        (lambda blob: blob.replace(b"'|u1'", b"'\\|u'"), "descr is not a valid dtype"),
         (lambda blob: blob[:10] + b"(" * 50 + blob[60:], ""),
     ],
-    ids=["shape", "objects", "text", "parentheses"],
+    ids=["shape", "objects", "text", "escape", "parentheses"],
 )
 def test_altered_arrays_whose_checksum_is_right_are_refused(
     arrays, tmp_path, change, words, little_memory

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from jaxlessons.data import images
-from jaxlessons.data.quiet import QUIET
 from jaxlessons.errors import UserError, reason
+from jaxlessons.quiet import QUIET
 
 
 def test_warnings_come_back_when_the_last_thread_has_left():
