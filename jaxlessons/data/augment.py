@@ -42,10 +42,11 @@ def _crop(
     images: jax.Array, rows: jax.Array, columns: jax.Array, size: tuple[int, int]
 ) -> jax.Array:
     """One window of `size` an image, with its upper left corner at (rows, columns)."""
-    batch = images.shape[0]
-    row_index = (rows[:, None] + jnp.arange(size[0])[None, :])[:, :, None]
-    column_index = (columns[:, None] + jnp.arange(size[1])[None, :])[:, None, :]
-    return images[jnp.arange(batch)[:, None, None], row_index, column_index]
+
+    def cut(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (row, column, 0), (*size, image.shape[-1]))
+
+    return jax.vmap(cut)(images, rows, columns)
 
 
 def random_crop(

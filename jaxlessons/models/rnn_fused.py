@@ -142,8 +142,11 @@ def _dot(weight: jax.Array, b: jax.Array) -> jax.Array:
 
 def _weight_gradient(d_gates: jax.Array, inputs: jax.Array) -> jax.Array:
     """The sum over steps and batch of d_gates and inputs, both `[features, time, batch]`."""
-    a, b = (v.astype(inputs.dtype).reshape(len(v), -1) for v in (d_gates, inputs))
-    return jnp.dot(a, b.T, preferred_element_type=cells.wide(inputs.dtype))
+    # Not as matrices: where the batch is shared out among devices, joining it with time would
+    # have each of them fetch all of it.
+    over = (((1, 2), (1, 2)), ((), ()))
+    wide = cells.wide(inputs.dtype)
+    return jax.lax.dot_general(d_gates.astype(inputs.dtype), inputs, over, None, wide)
 
 
 def _turned(tree: Any) -> Any:
@@ -153,9 +156,9 @@ def _turned(tree: Any) -> Any:
 
 def _time_first(steps: jax.Array) -> jax.Array:
     """`[features, time, batch]` -> `[time, features, batch]`; flat in between, which keeps XLA on
-    a CPU from copying twice."""
+    a CPU from copying twice, but for the batch, as above."""
     features, time, batch = steps.shape
-    flat = jax.lax.optimization_barrier(jnp.swapaxes(steps, 0, 1).reshape(time, features * batch))
+    flat = jax.lax.optimization_barrier(jnp.swapaxes(steps, 0, 1).reshape(time * features, batch))
     return flat.reshape(time, features, batch)
 
 
