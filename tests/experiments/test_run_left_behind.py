@@ -13,7 +13,7 @@ from experiments.run_directory import RunDirectory
 from jaxlessons.data import cifar10
 from jaxlessons.errors import UserError
 
-RECORDS = [{"step": 5, "lr": 0.1}, {"step": 10, "lr": 0.05}]
+RECORDS = [{"step": 5, "seconds": 1.5}, {"step": 10, "seconds": 0.5}]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_resumed_run_has_no_leftovers_and_no_torn_line(old_run):
 
 def test_metrics_that_are_whole_are_left_alone(old_run):
     path = old_run / "metrics.jsonl"
-    path.write_text('{"step":5}\n')
+    path.write_text('{"step":5,"seconds":1}\n')
     before = path.stat().st_mtime_ns, path.stat().st_ino
     resume(old_run)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
