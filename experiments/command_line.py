@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 import sys
@@ -23,7 +24,6 @@ from jaxlessons.errors import UserError
 from jaxlessons.files import DISK_ERRORS
 
 C = TypeVar("C")
-INTERRUPTED = 128 + signal.SIGINT
 
 # What may differ when a run is resumed: where things are, and what a loss that became NaN asks for.
 FREE_ON_RESUME = {
@@ -126,6 +126,17 @@ def _check_unchanged(saved: Any, asked: Any, path: Path) -> None:
             )
 
 
+KEPT = "\nStopped: the checkpoints so far are kept, --resume goes on."
+
+
+class Stopped(KeyboardInterrupt):
+    """The program ends because of the signal `number`, with this sentence."""
+
+    def __init__(self, number: int, sentence: str = KEPT) -> None:
+        super().__init__(sentence)
+        self.number = number
+
+
 class Stop:
     """Whether the user asked to stop, in any of the processes, which all must ask together; the
     second Ctrl-C doesn't wait for the step to end."""
@@ -138,32 +149,49 @@ class Stop:
         return bool(self.signal)
 
     def leave(self, sentence: str) -> NoReturn:
-        """Says how to go on, and ends the program with the signal's code."""
-        print(sentence, file=sys.stderr)
-        sys.exit(128 + self.signal)
+        """Ends the program with the signal's code and, below all else, how to go on."""
+        raise Stopped(self.signal, sentence)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """SIGINT and SIGTERM only make a note within this block."""
+        """SIGINT and SIGTERM only make a note within this block.
+
+        One that came too late for the block to `leave` is raised at its end, so none is lost.
+        """
 
         def note(number: int, _frame: Any) -> None:
             if self.signal:
-                raise KeyboardInterrupt
+                raise Stopped(number)
             self.signal = number
 
-        old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with _handling(note):
             yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+        if self.signal:
+            raise Stopped(self.signal)
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `handler` within this block."""
+    old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
+
+
+def _stop(number: int, _frame: Any) -> None:
+    raise Stopped(number)
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls `main`; wrong input ends in one sentence and code 1, Ctrl-C in code 130.
+    """Calls `main`; wrong input ends in one sentence and code 1, Ctrl-C in 130, SIGTERM in 143.
 
     One of several processes ends so at once, and the others as soon as they miss it.
     """
+    # Of an error that orbax raises, which is told below, it logs a traceback beforehand.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         _run(main)
     except BaseException as error:
@@ -198,7 +226,8 @@ def _leave_the_others(error: BaseException) -> NoReturn:
 
 def _run(main: Callable[[], None]) -> None:
     try:
-        main()
+        with _handling(_stop):
+            main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -221,6 +250,6 @@ def _run(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nStopped: the checkpoints so far are kept, --resume goes on.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + stop.number)

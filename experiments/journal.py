@@ -132,6 +132,7 @@ class Journal:
 
     def write_result(self, state: TrainState, found: dict[str, Any], config: Any) -> dict[str, Any]:
         """result.json: `found` between what the run is and how long it took; all of it returned."""
+        self._tidy(state)
         step = int(state.step)
         found = {
             "experiment": self.experiment,
@@ -145,6 +146,15 @@ class Journal:
         }
         self.run.write_result(found, config)
         return found
+
+    def _tidy(self, state: TrainState) -> None:
+        """Removes the older checkpoints that a process had to leave which was killed after the
+        last was saved; where there are several, only one of them comes here."""
+        if jax.process_count() > 1:
+            return
+        last, prefix = (self.run.metrics() or [{}])[-1], "validation_"
+        found = {n.removeprefix(prefix): v for n, v in last.items() if n.startswith(prefix)}
+        checkpoint.save(self.run.checkpoints, state, metrics=found or None, **self.saving)
 
     def stopped(self, state: TrainState) -> str:
         """Saves, where training stopped; the sentence that says how to go on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shlex
@@ -19,7 +20,7 @@ import jax
 from experiments import saved_config
 from jaxlessons import checkpoint, checkpoint_files, devices
 from jaxlessons.errors import UserError
-from jaxlessons.files import replacing
+from jaxlessons.files import is_leftover, naming, remove_leftovers, replacing
 from jaxlessons.train_state import TrainState
 
 C = TypeVar("C")
@@ -41,6 +42,7 @@ class RunDirectory:
         """With `config.resume` the old run, else a new one (as `new`) with its config.json.
 
         config: of the run, with runs_dir and name too. data: the name of what it trains on.
+        What a killed process left half written in an old run is gone then.
 
         Raises:
           UserError: as `existing` and `new`, and when the old run was begun on other data.
@@ -48,6 +50,9 @@ class RunDirectory:
         if config.resume:
             run = cls.existing(config.runs_dir, experiment, config.name)
             run.check_data(data)
+            if devices.is_main():
+                remove_leftovers(run.path)
+                run.forget_cut_line()
         elif devices.is_main():
             run = cls.new(config.runs_dir, experiment, config.name, default)
             run.write_config(config, data)
@@ -59,6 +64,8 @@ class RunDirectory:
     @classmethod
     def new(cls, runs_dir: Path, experiment: str, name: str | None, default: str) -> RunDirectory:
         """A folder of its own; without a name `default`, `default-2`, ... whichever is free.
+
+        A folder called `name` that is empty is taken: a process was killed as it began the run.
 
         Raises:
           UserError: when `name` exists already, or the folder can't be made.
@@ -76,6 +83,9 @@ class RunDirectory:
                 if path.parent.is_dir() and name is None:
                     number += 1
                     continue
+                if _is_unbegun(path):
+                    remove_leftovers(path)
+                    return cls(path)
                 raise UserError(
                     f"{path} exists already: go on with it by --resume, or choose another --name."
                 ) from None
@@ -181,7 +191,8 @@ class RunDirectory:
         """One more line of metrics.jsonl; of several processes the first one writes it."""
         if not devices.is_main():
             return
-        with (self.path / "metrics.jsonl").open("a") as file:
+        path = self.path / "metrics.jsonl"
+        with naming(path), path.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -201,10 +212,21 @@ class RunDirectory:
         """What the records so far took, to a tenth of a second."""
         return round(sum(record["seconds"] for record in self.metrics()), 1)
 
-    def forget_metrics_after(self, step: int) -> None:
+    def forget_cut_line(self) -> None:
+        """Drops a last line that was cut short, or the next would become one with it."""
+        path = self.path / "metrics.jsonl"
+        if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
+            self.forget_metrics_after(math.inf)
+
+    def forget_metrics_after(self, step: float) -> None:
         """Drops the lines that a resumed run will write again."""
         kept = [record for record in self.metrics() if record["step"] <= step]
         self.write_text("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _is_unbegun(path: Path) -> bool:
+    """Whether it is a folder with nothing in it but what a killed process left half written."""
+    return path.is_dir() and all(is_leftover(entry) for entry in path.iterdir())
 
 
 def _check_name(name: str | None) -> None:

@@ -60,8 +60,8 @@ def paint(config: Config) -> None:
             on_call=journal.on_call,
             should_stop=stop,
         )
-    if stop():
-        stop.leave(journal.stopped(made.picture))
+        if stop():
+            stop.leave(journal.stopped(made.picture))
     style_report.finish(journal, pictures, made, trained.source)
 
 

@@ -14,6 +14,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # for test_devices; the others use the first alone
 
 
+def pytest_addoption(parser):
+    """tests/crash: how often a training process is killed."""
+    parser.addoption("--kills", type=int, default=10, help="kills in tests/crash, of SIGKILL")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once(tmp_path_factory):
     """What two tests compile alike, the second one reads from a folder: it halves the time."""
