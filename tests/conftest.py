@@ -15,8 +15,9 @@ jax.config.update("jax_num_cpu_devices", 8)  # for test_devices; the others use 
 
 
 def pytest_addoption(parser):
-    """tests/crash: how often a training process is killed."""
+    """The long forms of tests/crash and of test_steady."""
     parser.addoption("--kills", type=int, default=10, help="kills in tests/crash, of SIGKILL")
+    parser.addoption("--minutes", type=float, help="of training in test_steady; else 1000 epochs")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,111 @@
+"""Training that goes on and on: no memory, no time and no compilation more than at first.
+
+The long form: pytest -m slow tests/experiments/test_steady.py --minutes 60
+"""
+
+import os
+import signal
+import statistics
+import time
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import psutil
+import pytest
+
+from experiments import char_report, char_rnn, cifar_cnn, report
+from experiments.journal import Journal
+from jaxlessons.data import cifar10
+
+COMPILATION = "/jax/core/compile/backend_compile_duration"
+CIFAR = (
+    "cifar_cnn --model bn --epochs 1e6 --batch-size 40 --validation 40 --schedule constant "
+    "--lr 1e-3 --optimizer adam"
+)
+CHAR = (
+    "char_rnn --cell gru --preset lesson --features 16 --embedding-size 8 --batch-size 4 --bptt 8 "
+    "--min-frequency 1 --validation 0.1 --epochs 1e5 --schedule constant --steps-per-call 10 "
+    "--text text.txt"
+)
+
+
+@pytest.fixture
+def watched(monkeypatch, main_run):
+    """watched(main, words, finish, enough): a run's epochs, each with what it took, until
+    `enough(number of epochs)`."""
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(event) if event == COMPILATION else None
+    )
+
+    def run(main, words, finish, enough):
+        epochs, original = [], Journal.on_epoch
+
+        def on_epoch(self, end):
+            original(self, end)
+            epochs.append(
+                SimpleNamespace(
+                    compiled=len(compiled),
+                    arrays=len(jax.live_arrays()),
+                    resident=psutil.Process().memory_info().rss,
+                    cpu=time.process_time(),
+                )
+            )
+            if enough(len(epochs)):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(Journal, "on_epoch", on_epoch)
+        assert main_run(main, words.split(), undrawn=finish) == 130
+        return epochs
+
+    yield run
+    jax.monitoring.clear_event_listeners()
+
+
+@pytest.fixture
+def cases(monkeypatch, tmp_path, small_images):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cifar10, "load", lambda data_dir: small_images)
+    words = np.array(["alpha ", "beta ", "gamma\n", "delta "])
+    (tmp_path / "text.txt").write_text("".join(words[np.random.RandomState(0).randint(0, 4, 250)]))
+    return {
+        "cifar": (cifar_cnn.main, CIFAR, (report, "draw")),
+        "char": (char_rnn.main, CHAR, (char_report, "draw")),
+    }
+
+
+@pytest.mark.parametrize("case", ["cifar", "char"])
+def test_nothing_is_compiled_after_the_first_epoch(watched, cases, case):
+    epochs = watched(*cases[case], lambda count: count >= 4)
+    assert len(epochs) == 4
+    assert epochs[0].compiled > 0
+    assert [epoch.compiled - epochs[0].compiled for epoch in epochs] == [0] * 4
+    assert [epoch.arrays - epochs[0].arrays for epoch in epochs[1:]] == [0] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["cifar", "char"])
+def test_a_thousand_epochs_take_no_more_memory_nor_time_than_the_first(
+    watched, cases, case, request
+):
+    minutes = request.config.getoption("--minutes")
+    end = time.monotonic() + 60 * minutes / 2
+    enough = (lambda count: time.monotonic() > end) if minutes else (lambda count: count >= 1000)
+    epochs = watched(*cases[case], enough)
+    assert len(epochs) >= 50
+    assert {epoch.compiled for epoch in epochs} == {epochs[0].compiled}
+    assert len({epoch.arrays for epoch in epochs[1:]}) == 1
+    tenth = len(epochs) // 10
+    seconds = np.diff([epoch.cpu for epoch in epochs])
+    early, late = (
+        (statistics.median(seconds[part]), max(epoch.resident for epoch in epochs[part]) / 2**20)
+        for part in (slice(tenth, 2 * tenth), slice(-tenth, None))
+    )
+    print(
+        f"{case}: {len(epochs)} epochs; {1e3 * early[0]:.1f} and then {1e3 * late[0]:.1f} ms of CPU "
+        f"an epoch, {early[1]:.1f} and then {late[1]:.1f} MB resident"
+    )
+    # What grew with each epoch would have grown ten times over.
+    assert late[0] < 1.3 * early[0]
+    assert late[1] < 1.03 * early[1]
