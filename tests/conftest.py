@@ -11,7 +11,9 @@ import jax
 import numpy as np
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_num_cpu_devices", 8)  # for test_devices; the others use the first alone
+# For the tests of many devices; the others use the first alone. From now on there are eight.
+jax.config.update("jax_num_cpu_devices", 8)
+jax.devices()
 
 
 def pytest_addoption(parser):

@@ -7,6 +7,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from crash_processes import CHECKPOINT_TEMPORARY, TEMPORARY
 
+from jaxlessons import checkpoint_trees
+
 # How long it took, who began it, and what the checkout is at: all of result.json that may differ.
 OWN = ("train_seconds", "seconds_to_first_step", "command", "commit")
 
@@ -53,7 +55,9 @@ def arrays(folder, step):
     """The name -> the array, of all that a checkpoint holds."""
     handler = ocp.StandardCheckpointHandler()
     with ocp.CheckpointManager(folder, item_handlers=handler) as manager:
-        tree = manager.restore(step, args=ocp.args.StandardRestore())
+        # Onto this process's device, wherever it was saved.
+        here = jax.tree.map(checkpoint_trees.placed, manager.item_metadata(step).tree)
+        tree = manager.restore(step, args=ocp.args.StandardRestore(here))
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(_plain(leaf))

@@ -119,8 +119,8 @@ class Run:
         words = [*self.case.words, "--seed", self.seed, *more]
         return self._process(words)
 
-    def resume(self):
-        return self._process(["--resume"])
+    def resume(self, *more):
+        return self._process(["--resume", *more])
 
     def go_on(self):
         """Begins it, or resumes it once it is a run."""

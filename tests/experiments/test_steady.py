@@ -103,8 +103,8 @@ def test_a_thousand_epochs_take_no_more_memory_nor_time_than_the_first(
         for part in (slice(tenth, 2 * tenth), slice(-tenth, None))
     )
     print(
-        f"{case}: {len(epochs)} epochs; {1e3 * early[0]:.1f} and then {1e3 * late[0]:.1f} ms of CPU "
-        f"an epoch, {early[1]:.1f} and then {late[1]:.1f} MB resident"
+        f"{case}: {len(epochs)} epochs; {1e3 * early[0]:.1f} and then {1e3 * late[0]:.1f} ms of "
+        f"CPU an epoch, {early[1]:.1f} and then {late[1]:.1f} MB resident"
     )
     # What grew with each epoch would have grown ten times over.
     assert late[0] < 1.3 * early[0]

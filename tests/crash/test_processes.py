@@ -1,0 +1,123 @@
+"""Several processes train one run over the loopback, as several machines would."""
+
+import json
+import socket
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from crash_endings import arrays, assert_ascending, assert_nothing_left
+
+SENTENCE = "error: Another process of this run has ended or can't be reached, so this one ends too"
+WITHIN = 60  # seconds in which the others stop
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Together:
+    """The processes of one run, begun or resumed together."""
+
+    def __init__(self, stack, start, count):
+        where = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", count]
+        self.processes = [
+            stack.enter_context(start(*where, "--process-id", number)) for number in range(count)
+        ]
+
+    def end(self):
+        for process in self.processes:
+            assert process.end() == 0, process.err
+        # One of them speaks for all.
+        assert all("Everything is in" not in process.out for process in self.processes[1:])
+        assert "Everything is in" in self.processes[0].out
+
+
+def assert_near(run, one):
+    """The same run, but for the order in which numbers were added up."""
+    assert_nothing_left(run.path)
+    steps = one.good_steps()
+    assert run.good_steps() == steps
+    ours, theirs = (arrays(r.path / "checkpoints", steps[-1]) for r in (run, one))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-4, err_msg=name)
+    records, expected = run.records(), one.records()
+    assert_ascending(records)
+    assert [r["step"] for r in records] == [r["step"] for r in expected]
+    for record, other in zip(records, expected, strict=True):
+        assert record["validation_loss"] == pytest.approx(other["validation_loss"], abs=1e-4)
+    result, other = (json.loads((r.path / "result.json").read_text()) for r in (run, one))
+    assert result.keys() == other.keys()
+
+
+# So few epochs, and so low rates, that rounding does not grow into another network.
+SHORT = {
+    "char": ("--epochs", "2", "--lr", "0.005"),
+    "cifar": ("--epochs", "2", "--lr", "0.0003", "--swa-start", "1", "--ema", "None"),
+}
+
+
+@pytest.fixture(scope="module")
+def alone(runs):
+    """alone(case): the run that a single process trains."""
+    found = {}
+
+    def run(case):
+        if case not in found:
+            found[case] = runs(case, "alone")
+            with found[case].begin(*SHORT[case]) as process:
+                assert process.end() == 0, process.err
+        return found[case]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "count"), [("char", 2), ("char", 4), ("cifar", 2)])
+def test_several_processes_come_to_what_one_comes_to(runs, alone, case, count):
+    run = runs(case, f"{count}-processes")
+    with ExitStack() as stack:
+        Together(stack, lambda *words: run.begin(*SHORT[case], *words), count).end()
+    assert_near(run, alone(case))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
+    run = runs("char", f"killed-{killed}")
+    with ExitStack() as stack:
+        both = Together(stack, lambda *words: run.begin(*SHORT["char"], *words), 2).processes
+        assert both[0].wait_for(lambda: run.good_steps(), 0.01), both[0].err
+        assert both[killed].kill()
+        began = time.monotonic()
+        other = both[1 - killed]
+        assert other.end() == 1, other.err
+        assert time.monotonic() - began < WITHIN
+        assert SENTENCE in other.err
+    with ExitStack() as stack:
+        Together(stack, run.resume, 2).end()
+    assert_near(run, alone("char"))
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_all_and_one_process_goes_on_alone(runs, alone):
+    run = runs("char", "stopped-together")
+    with ExitStack() as stack:
+        both = Together(stack, lambda *words: run.begin(*SHORT["char"], *words), 2).processes
+        assert both[0].wait_for(lambda: both[0].stepped, 0.01), both[0].err
+        both[1].popen.terminate()
+        assert [process.end() for process in both] == [143, 143], both[0].err + both[1].err
+    step = run.good_steps()[-1]
+    assert f"Stopped at step {step} of" in both[0].err
+    with run.resume() as process:
+        assert process.end() == 0, process.err
+    ends = {record["step"] for record in alone("char").records()}
+    assert ends <= {record["step"] for record in run.records()}
+    last = alone("char").good_steps()[-1]
+    ours, theirs = (arrays(r.path / "checkpoints", last) for r in (run, alone("char")))
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-4, err_msg=name)

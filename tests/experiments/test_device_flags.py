@@ -1,0 +1,78 @@
+"""--devices and its kin: the same figures on several, and what makes no sense."""
+
+import json
+
+import pytest
+
+from experiments import device_config
+
+SIMPLE = "cifar_cnn --model simple --epochs 3 --batch-size 32 --validation 40"
+TOGETHER = "--coordinator, --process-id and --processes go together"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--devices 3", "A batch of 32 can't be shared out evenly among 3 devices"),
+        ("--devices 9", "There are 8 devices (cpu): 9 can't be used"),
+        ("--devices 0", "--devices is 0: it must be 1 or more"),
+        ("--shard-optimizer", "--shard-optimizer is for several devices: add --devices"),
+        ("--coordinator localhost:9", TOGETHER),
+        ("--process-id 0 --processes 2", TOGETHER),
+        (
+            "--coordinator localhost --process-id 0 --processes 2",
+            "--coordinator is localhost: it must be HOST:PORT",
+        ),
+        (
+            "--coordinator localhost:70000 --process-id 0 --processes 2",
+            "--coordinator is localhost:70000: it must be HOST:PORT",
+        ),
+        (
+            "--coordinator localhost:9 --process-id 2 --processes 2",
+            "--process-id is 2: of 2 processes it must be 0 to 1",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_a_sentence(run, words, message):
+    done = run(f"{SIMPLE} {words}")
+    assert done.code == 1
+    assert done.err.strip().splitlines()[-1].startswith(f"error: {message}")
+    assert not done.folder.exists()
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_two_devices_come_to_the_figures_of_one_and_one_goes_on_from_there(run, begun):
+    whole = result(begun("whole"))
+    assert run(f"{SIMPLE} --devices 2 --name two", interrupt_at=8).code == 130
+    done = run("cifar_cnn --resume --name two")
+    assert done.code == 0, done.err
+    found = result(done.folder / "two")
+    assert found["config"]["devices"] is None  # this time
+    assert found["test_loss"] == pytest.approx(whole["test_loss"], abs=1e-4)
+    assert found["test_accuracy"] == whole["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        # Within an allocation of many tasks, but not started by srun.
+        ({"SLURM_NTASKS": "4"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+    ],
+)
+def test_a_cluster_is_found_out(monkeypatch, environment, several):
+    for name in ("SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    joined = []
+    monkeypatch.setattr(device_config, "_join", lambda **where: joined.append(where))
+    device_config.start(None, None, None, None)
+    assert joined == ([{}] if several else [])
