@@ -19,7 +19,8 @@ jax.devices()
 def pytest_addoption(parser):
     """The long forms of tests/crash and of test_steady."""
     parser.addoption("--kills", type=int, default=10, help="kills in tests/crash, of SIGKILL")
-    parser.addoption("--minutes", type=float, help="of training in test_steady; else 1000 epochs")
+    parser.addoption("--epochs", type=int, default=200, help="of training in test_steady")
+    parser.addoption("--minutes", type=float, help="of training in test_steady, instead of epochs")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
 """Training that goes on and on: no memory, no time and no compilation more than at first.
 
-The long form: pytest -m slow tests/experiments/test_steady.py --minutes 60
+The long forms: pytest -m slow tests/experiments/test_steady.py --epochs 1000, or --minutes 60
 """
 
 import os
@@ -86,12 +86,10 @@ def test_nothing_is_compiled_after_the_first_epoch(watched, cases, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["cifar", "char"])
-def test_a_thousand_epochs_take_no_more_memory_nor_time_than_the_first(
-    watched, cases, case, request
-):
-    minutes = request.config.getoption("--minutes")
+def test_many_epochs_take_no_more_memory_nor_time_than_the_first(watched, cases, case, request):
+    minutes, most = (request.config.getoption(name) for name in ("--minutes", "--epochs"))
     end = time.monotonic() + 60 * minutes / 2
-    enough = (lambda count: time.monotonic() > end) if minutes else (lambda count: count >= 1000)
+    enough = (lambda count: time.monotonic() > end) if minutes else (lambda count: count >= most)
     epochs = watched(*cases[case], enough)
     assert len(epochs) >= 50
     assert {epoch.compiled for epoch in epochs} == {epochs[0].compiled}
