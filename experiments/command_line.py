@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import logging
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import tyro
 
-from experiments import config_checks, device_config
+from experiments import config_checks, device_config, quiet
 from experiments.run_directory import RunDirectory
 from jaxlessons import devices
 from jaxlessons.errors import UserError
@@ -190,8 +189,7 @@ def run(main: Callable[[], None]) -> None:
 
     One of several processes ends so at once, and the others as soon as they miss it.
     """
-    # Of an error that orbax raises, which is told below, it logs a traceback beforehand.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    quiet.silence()
     try:
         _run(main)
     except BaseException as error:

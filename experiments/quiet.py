@@ -1,0 +1,29 @@
+"""Keeps the libraries from printing, with tracebacks, the errors that the program tells itself."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def silence() -> None:
+    """To be called once a process; more often does no harm.
+
+    When a checkpoint can't be written, orbax logs each error that it raises as well, and
+    tensorstore each array whose failure nobody waits for any more.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not isinstance(sys.unraisablehook, functools.partial):
+        sys.unraisablehook = functools.partial(_print, sys.unraisablehook)
+
+
+def _print(usual: Callable[[Any], Any], unraisable: Any) -> None:
+    """As usual, but for what tensorstore's threads have to tell an event loop that orbax closed
+    when the first array failed."""
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        usual(unraisable)

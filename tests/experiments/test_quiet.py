@@ -1,0 +1,36 @@
+"""Only what the program tells itself is kept from being printed."""
+
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from experiments import quiet
+
+
+def test_nothing_but_a_closed_loop_goes_unsaid(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    quiet.silence()
+    hook = sys.unraisablehook
+    quiet.silence()
+    assert sys.unraisablehook is hook
+    errors = [
+        RuntimeError("Event loop is closed"),
+        RuntimeError("another"),
+        ValueError("Event loop is closed"),
+    ]
+    found = [SimpleNamespace(exc_value=error) for error in errors]
+    for unraisable in found:
+        hook(unraisable)
+    assert said == found[1:]
+
+
+@pytest.mark.parametrize("name", ["absl", "asyncio"])
+def test_errors_that_libraries_log_before_they_raise_them_are_not_shown(name, caplog):
+    quiet.silence()
+    logging.getLogger(name).error("a traceback")
+    assert caplog.records == []
+    logging.getLogger("another").error("an error")
+    assert len(caplog.records) == 1
