@@ -16,10 +16,10 @@ import time
 from experiments import cats_dogs_config, cats_dogs_report, cats_dogs_setup, command_line
 from experiments.cats_dogs_config import Config
 from experiments.cats_dogs_setup import Stage
-from experiments.command_line import Stop
 from experiments.image_journal import ImageJournal
 from experiments.run_directory import RunDirectory
 from experiments.splits import split
+from experiments.stopping import Stop
 from jaxlessons import training, weights
 from jaxlessons.training import TrainState
 

@@ -23,7 +23,8 @@ import numpy as np
 import tyro
 
 from experiments import command_line, config_checks
-from experiments.run_directory import RunDirectory, provenance
+from experiments.provenance import provenance
+from experiments.run_directory import RunDirectory
 from jaxlessons import loop, optim, schedules, training
 from jaxlessons.data import text as texts
 from jaxlessons.data.vocabulary import Vocabulary

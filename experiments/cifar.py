@@ -22,6 +22,7 @@ from experiments.run_directory import RunDirectory
 from experiments.splits import split
 from jaxlessons import checkpoint, summary, training
 from jaxlessons.data import cifar10
+from jaxlessons.devices import SINGLE
 from jaxlessons.schedules import Phase
 
 
@@ -44,7 +45,8 @@ def train(
         whole = "resnet2" if config.model == "fast" else config.model
         lesson = f"python -m experiments.{experiment} --model {whole} --preset lesson"
         print(f"Preset quick: {config.epochs:g} epochs of {config.model}; the lesson's: {lesson}")
-    layout = device_config.layout(config)
+    # A sweep has no use for several.
+    layout = SINGLE if config.lr_find else device_config.layout(config)
     splits = split(images, config.validation, layout)
     module = cifar_config.network(config, networks, len(images.classes))
     phases = cifar_config.phases(config, lessons[config.model])

@@ -18,7 +18,7 @@ from jaxlessons.data import augment
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.devices import SINGLE, Layout
 from jaxlessons.schedules import Phase
-from jaxlessons.training import EvalStep, Examples, TrainState, TrainStep
+from jaxlessons.training import EvalStep, TrainState, TrainStep
 
 
 class Setup(NamedTuple):
@@ -104,14 +104,14 @@ def evaluate_splits(setup: Setup, variables: Mapping[str, Any], splits: Splits) 
     return found
 
 
-def averaged_variables(setup: Setup, state: TrainState, train: Examples) -> dict[str, Any] | None:
+def averaged_variables(
+    setup: Setup, state: TrainState, train_images: jax.Array
+) -> dict[str, Any] | None:
     """The averaged network with batch statistics of its own; None when nothing was averaged."""
     if state.average is None or int(state.average.count) == 0:
         return None
     variables = {"params": state.average.params, "batch_stats": state.batch_stats}
-    # Several devices have filled the images up to a multiple, but not the labels.
-    inputs = train.inputs[: len(train.labels)]
     batch_stats = averaging.recalibrate_batch_stats(
-        setup.module.apply, variables, inputs, prepare=setup.prepare
+        setup.module.apply, variables, train_images, prepare=setup.prepare
     )
     return {"params": state.average.params, "batch_stats": batch_stats}

@@ -78,7 +78,7 @@ def _phases(config: Config, shares: list[tuple[float, Any]]) -> list[Phase]:
 
 def evaluate_average(name: str, setup: Setup, state: TrainState, splits: Splits) -> Record:
     """The averaged network's figures and, for the record, the losses along the line to it."""
-    variables = averaged_variables(setup, state, splits.train)
+    variables = averaged_variables(setup, state, splits.train.inputs)
     if variables is None or state.average is None:
         return {}
     figures = evaluate_splits(setup, variables, splits)

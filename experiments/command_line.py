@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -18,7 +16,7 @@ import tyro
 
 from experiments import config_checks, device_config, quiet
 from experiments.run_directory import RunDirectory
-from jaxlessons import devices
+from experiments.stopping import Stopped, handling
 from jaxlessons.errors import UserError
 from jaxlessons.files import DISK_ERRORS
 
@@ -125,61 +123,6 @@ def _check_unchanged(saved: Any, asked: Any, path: Path) -> None:
             )
 
 
-KEPT = "\nStopped: the checkpoints so far are kept, --resume goes on."
-
-
-class Stopped(KeyboardInterrupt):
-    """The program ends because of the signal `number`, with this sentence."""
-
-    def __init__(self, number: int, sentence: str = KEPT) -> None:
-        super().__init__(sentence)
-        self.number = number
-
-
-class Stop:
-    """Whether the user asked to stop, in any of the processes, which all must ask together; the
-    second Ctrl-C doesn't wait for the step to end."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-
-    def __call__(self) -> bool:
-        self.signal = devices.highest(self.signal)
-        return bool(self.signal)
-
-    def leave(self, sentence: str) -> NoReturn:
-        """Ends the program with the signal's code and, below all else, how to go on."""
-        raise Stopped(self.signal, sentence)
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """SIGINT and SIGTERM only make a note within this block.
-
-        One that came too late for the block to `leave` is raised at its end, so none is lost.
-        """
-
-        def note(number: int, _frame: Any) -> None:
-            if self.signal:
-                raise Stopped(number)
-            self.signal = number
-
-        with _handling(note):
-            yield
-        if self.signal:
-            raise Stopped(self.signal)
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `handler` within this block."""
-    old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, before in old.items():
-            signal.signal(number, before)
-
-
 def _stop(number: int, _frame: Any) -> None:
     raise Stopped(number)
 
@@ -224,7 +167,7 @@ def _leave_the_others(error: BaseException) -> NoReturn:
 
 def _run(main: Callable[[], None]) -> None:
     try:
-        with _handling(_stop):
+        with handling(_stop):
             main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -27,7 +27,8 @@ import optax
 import tyro
 
 from experiments import command_line, config_checks
-from experiments.run_directory import RunDirectory, provenance
+from experiments.provenance import provenance
+from experiments.run_directory import RunDirectory
 from jaxlessons import training
 from jaxlessons.data.vocabulary import Vocabulary
 from jaxlessons.loop import EpochEnd

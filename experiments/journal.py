@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments.command_line import Stop
 from experiments.run_directory import RunDirectory
+from experiments.stopping import Stop
 from jaxlessons import checkpoint, devices, metrics, schedules
 from jaxlessons.errors import UserError
 from jaxlessons.loop import EpochEnd
@@ -132,7 +132,10 @@ class Journal:
 
     def write_result(self, state: TrainState, found: dict[str, Any], config: Any) -> dict[str, Any]:
         """result.json: `found` between what the run is and how long it took; all of it returned."""
-        self._tidy(state)
+        # One of several processes can't remove alone what all would remove together.
+        if jax.process_count() == 1:
+            keep, best, mode = (self.saving[name] for name in ("keep", "best", "mode"))
+            checkpoint.prune(self.run.checkpoints, keep=keep, best=best, mode=mode)
         step = int(state.step)
         found = {
             "experiment": self.experiment,
@@ -146,15 +149,6 @@ class Journal:
         }
         self.run.write_result(found, config)
         return found
-
-    def _tidy(self, state: TrainState) -> None:
-        """Removes the older checkpoints that a process had to leave which was killed after the
-        last was saved; where there are several, only one of them comes here."""
-        if jax.process_count() > 1:
-            return
-        last, prefix = (self.run.metrics() or [{}])[-1], "validation_"
-        found = {n.removeprefix(prefix): v for n, v in last.items() if n.startswith(prefix)}
-        checkpoint.save(self.run.checkpoints, state, metrics=found or None, **self.saving)
 
     def stopped(self, state: TrainState) -> str:
         """Saves, where training stopped; the sentence that says how to go on."""

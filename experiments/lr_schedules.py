@@ -19,7 +19,8 @@ import numpy as np
 import tyro
 
 from experiments import command_line, config_checks
-from experiments.run_directory import RunDirectory, provenance
+from experiments.provenance import provenance
+from experiments.run_directory import RunDirectory
 from jaxlessons import plotting
 from jaxlessons.schedules import (
     Phase,

@@ -79,7 +79,7 @@ def evaluate_average(
     run: RunDirectory, setup: Setup, state: TrainState, splits: Splits
 ) -> dict[str, Any] | None:
     """The averaged network, saved with batch statistics of its own in averaged/."""
-    variables = averaged_variables(setup, state, splits.train)
+    variables = averaged_variables(setup, state, splits.train.inputs)
     if variables is None or state.average is None:
         return None
     checkpoint.save(run.averaged, variables, step=int(state.step))

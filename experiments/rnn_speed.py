@@ -24,7 +24,8 @@ import numpy as np
 import tyro
 
 from experiments import command_line, config_checks
-from experiments.run_directory import RunDirectory, provenance
+from experiments.provenance import provenance
+from experiments.run_directory import RunDirectory
 from jaxlessons.errors import UserError
 from jaxlessons.models import rnn_cudnn
 from jaxlessons.models.rnn import Recurrent

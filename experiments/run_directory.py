@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-
-from experiments import saved_config
+from experiments import provenance, saved_config
 from jaxlessons import checkpoint, checkpoint_files, devices
 from jaxlessons.errors import UserError
 from jaxlessons.files import is_leftover, naming, remove_leftovers, replacing
@@ -25,7 +19,6 @@ from jaxlessons.train_state import TrainState
 
 C = TypeVar("C")
 S = TypeVar("S", bound=TrainState)
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class RunDirectory:
@@ -121,7 +114,8 @@ class RunDirectory:
 
     def write_config(self, config: Any, data: str) -> None:
         """config.json: the dataclass' fields, with the folder's name, the data's, the command."""
-        command = self._config()["command"] if (self.path / "config.json").exists() else _command()
+        begun = (self.path / "config.json").exists()
+        command = self._config()["command"] if begun else provenance.command()
         own = {"name": self.path.name, "data": data, "command": command}
         self.write_json("config.json", dataclasses.asdict(config) | own)
 
@@ -185,7 +179,7 @@ class RunDirectory:
     def write_result(self, found: dict[str, Any], config: Any) -> None:
         """result.json: what was found, the provenance, the command that began it, the config."""
         own = {"command": self.command(), "config": dataclasses.asdict(config)}
-        self.write_json("result.json", found | provenance() | own)
+        self.write_json("result.json", found | provenance.provenance() | own)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """One more line of metrics.jsonl; of several processes the first one writes it."""
@@ -194,6 +188,8 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         with naming(path), path.open("a") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl so far; a last one that was cut short doesn't count.
@@ -232,37 +228,3 @@ def _is_unbegun(path: Path) -> bool:
 def _check_name(name: str | None) -> None:
     if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise UserError(f"--name is {name!r}: it must be a plain folder name.")
-
-
-def _command() -> str:
-    """The command line that this process was started by."""
-    experiment = Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", f"experiments.{experiment}", *sys.argv[1:]])
-
-
-def provenance() -> dict[str, Any]:
-    """What a figure needs beside it: the command, the versions, the device and the commit."""
-    device = jax.devices()[0]
-    kind = f"{os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
-    return {
-        "command": _command(),
-        "device": f"{device.platform}, {kind}",
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The checkout's commit, with a + when files differ from it; None outside a checkout."""
-
-    def git(*words: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

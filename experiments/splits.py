@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class Splits(NamedTuple):
 def split(images: ImageSet, validation: int, layout: Layout = SINGLE) -> Splits:
     """Moves the images to the device, with `validation` of the training ones set apart.
 
-    layout: several devices share the images to train on, and each has all of the others.
+    layout: where there are several devices, the images to train on stay on the host, and each
+    device has all of the others.
 
     Which ones doesn't depend on a run's seed, so that all runs are compared on the same.
     """
@@ -37,6 +38,7 @@ def split(images: ImageSet, validation: int, layout: Layout = SINGLE) -> Splits:
         return Examples(*map(layout.replicate, (images, labels)))
 
     pixels, labels = images.train_images, images.train_labels
-    train = Examples(layout.share_rows(pixels, rest), layout.replicate(labels[rest]))
+    train: Any = (pixels[rest], labels[rest])
+    train = whole(*train) if layout.mesh is None else Examples(*train)
     test = whole(images.test_images, images.test_labels)
     return Splits(train, whole(pixels[kept], labels[kept]) if validation else None, test)

@@ -25,7 +25,8 @@ import optax
 import tyro
 
 from experiments import cifar_cnn, cifar_resnet, command_line, config_checks
-from experiments.run_directory import RunDirectory, provenance
+from experiments.provenance import provenance
+from experiments.run_directory import RunDirectory
 from jaxlessons import training
 from jaxlessons.errors import UserError
 from jaxlessons.models import conv

@@ -26,7 +26,8 @@ import numpy as np
 import tyro
 
 from experiments import command_line, config_checks, style_config, style_torch
-from experiments.run_directory import RunDirectory, provenance
+from experiments.provenance import provenance
+from experiments.run_directory import RunDirectory
 from experiments.style_pictures import load_pictures, prepare
 from experiments.style_torch import TorchTransfer
 from jaxlessons import minimize, style_inputs, weights

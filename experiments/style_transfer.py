@@ -15,6 +15,7 @@ import jax
 
 from experiments import command_line, style_config, style_report
 from experiments.run_directory import RunDirectory
+from experiments.stopping import Stop
 from experiments.style_config import Config
 from experiments.style_journal import StyleJournal
 from experiments.style_pictures import Pictures, load_pictures
@@ -43,7 +44,7 @@ def paint(config: Config) -> None:
     begun = restore(config, run, pictures) if config.resume else None
     run.forget_metrics_after(begun[0] if begun else 0)
 
-    stop = command_line.Stop()
+    stop = Stop()
     journal = StyleJournal(EXPERIMENT, run, config, started)
     with stop.listening(), journal.progress(begun[0] if begun else 0):
         made = stylize(

@@ -7,7 +7,6 @@ program is killed.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +16,30 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxlessons import checkpoint_files, checkpoint_trees, devices
-from jaxlessons.checkpoint_files import DamagedError
-from jaxlessons.errors import UserError
+from jaxlessons.checkpoint_files import (
+    DamagedError,
+    all_steps,
+    latest_good_step,
+    latest_step,
+    say_damaged,
+)
+from jaxlessons.errors import UserError, reason
+
+__all__ = [
+    "DamagedError",
+    "Mode",
+    "UserError",
+    "all_steps",
+    "best_step",
+    "latest_good_step",
+    "latest_step",
+    "prune",
+    "read_about",
+    "restore",
+    "save",
+]
 
 Mode = Literal["max", "min"]
-
-
-def _say(sentence: str) -> None:
-    print(f"warning: {sentence}", file=sys.stderr)
 
 
 def save(
@@ -78,9 +93,9 @@ def save(
     except Exception as error:
         if checkpoint_files.is_disk_error(error):
             raise UserError(
-                f"The checkpoint of step {step} could not be written to {directory} ({error}): "
-                "make room there, or choose another place for the run; the earlier checkpoints "
-                "are kept."
+                f"The checkpoint of step {step} could not be written to {directory} "
+                f"({reason(error)}): make room there, or choose another place for the run; the "
+                "earlier checkpoints are kept."
             ) from error
         raise
 
@@ -107,12 +122,23 @@ def _prune(
         manager.delete(step)
 
 
+def prune(directory: str | Path, *, keep: int, best: str | None = None, mode: Mode = "max") -> None:
+    """Removes all but the `keep` latest checkpoints and the best, as `save` does at its end.
+
+    For a run that was killed between the two.
+    """
+    directory = Path(directory).expanduser().resolve()
+    if all_steps(directory):
+        with _manager(directory, writes=True) as manager:
+            _prune(manager, directory, keep, best, mode)
+
+
 def restore(
     directory: str | Path,
     target: Any,
     step: int | None = None,
     part: str | None = None,
-    tell: Callable[[str], None] = _say,
+    tell: Callable[[str], None] = say_damaged,
 ) -> Any:
     """The state saved at `step` (the latest good one by default), shaped and placed like `target`.
 
@@ -150,13 +176,11 @@ def restore(
             raise
         # What a broken checkpoint raises is tensorstore's affair, and of many types.
         except Exception as error:
-            raise checkpoint_files.damaged(
-                directory / str(step), str(error).splitlines()[0][:200]
-            ) from error
+            raise checkpoint_files.damaged(directory / str(step), reason(error)) from error
 
 
 def read_about(
-    directory: str | Path, step: int | None = None, tell: Callable[[str], None] = _say
+    directory: str | Path, step: int | None = None, tell: Callable[[str], None] = say_damaged
 ) -> dict[str, Any]:
     """What `save` was told about the state at `step` (the latest good one by default), or {}.
 
@@ -174,7 +198,7 @@ def _find(directory: str | Path, step: int | None, tell: Callable[[str], None]) 
     if step is None:
         step = latest_good_step(directory, tell)
         if step is None:
-            unfinished = checkpoint_files.steps(directory)
+            unfinished = checkpoint_files.folders(directory)
             if unfinished:
                 checkpoint_files.verify_checksums(directory / str(unfinished[-1]))
             raise UserError(f"{directory} holds no checkpoint: train without --resume first.")
@@ -184,45 +208,6 @@ def _find(directory: str | Path, step: int | None, tell: Callable[[str], None]) 
         raise UserError(f"{directory} has no checkpoint of step {step}: it holds {steps}.")
     checkpoint_files.verify_checksums(directory / str(step))
     return directory, step
-
-
-def all_steps(directory: str | Path) -> list[int]:
-    """The steps that have a finished checkpoint, ascending; empty when there is no directory."""
-    directory = Path(directory).expanduser().resolve()
-    return [
-        s
-        for s in checkpoint_files.steps(directory)
-        if checkpoint_files.finished(directory / str(s))
-    ]
-
-
-def latest_step(directory: str | Path) -> int | None:
-    """The highest step with a checkpoint, or None."""
-    return max(all_steps(directory), default=None)
-
-
-def latest_good_step(directory: str | Path, tell: Callable[[str], None] = _say) -> int | None:
-    """The highest step whose checkpoint is as it was written; None when none was ever finished.
-
-    tell: gets a sentence for each later one that isn't; by default it goes to stderr.
-
-    Raises:
-      DamagedError: when there are finished checkpoints, and all are damaged.
-    """
-    directory = Path(directory).expanduser().resolve()
-    damaged: DamagedError | None = None
-    for step in reversed(checkpoint_files.steps(directory)):
-        try:
-            checkpoint_files.verify_checksums(directory / str(step))
-        except DamagedError as error:
-            tell(f"{error} The one before it is tried now.")
-            if damaged is None and checkpoint_files.finished(directory / str(step)):
-                damaged = error
-        else:
-            return step
-    if damaged is not None:
-        raise damaged
-    return None
 
 
 def best_step(directory: str | Path, metric: str, mode: Mode = "max") -> int | None:

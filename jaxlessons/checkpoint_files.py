@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ def check_directory(directory: str | Path) -> Path:
     return directory
 
 
-def steps(directory: Path) -> list[int]:
+def folders(directory: Path) -> list[int]:
     """Those that have a folder, ascending, though it may be half a checkpoint."""
     folders = directory.iterdir() if directory.is_dir() else []
     return sorted(int(f.name) for f in folders if f.name.isdecimal() and f.is_dir())
@@ -39,9 +41,13 @@ def check_space(directory: Path, state: Any) -> None:
     free = shutil.disk_usage(directory).free
     if free < size:
         raise UserError(
-            f"The disk of {directory} is full: a checkpoint takes {size / 1e6:,.0f} MB and "
-            f"{free / 1e6:,.0f} MB are free; make room, or choose another place for the run."
+            f"The disk of {directory} is full: a checkpoint takes {_shown(size)} and "
+            f"{_shown(free)} are free; make room, or choose another place for the run."
         )
+
+
+def _shown(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e3:,.0f} kB"
 
 
 def is_disk_error(error: BaseException) -> bool:
@@ -108,3 +114,45 @@ def damaged(folder: Path, reason: str) -> DamagedError:
         f"The checkpoint {folder} is damaged ({reason}): delete that folder to go on from the "
         "checkpoint before it."
     )
+
+
+def say_damaged(sentence: str) -> None:
+    """To stderr."""
+    print(f"warning: {sentence}", file=sys.stderr)
+
+
+def all_steps(directory: str | Path) -> list[int]:
+    """The steps that have a finished checkpoint, ascending; empty when there is no directory."""
+    directory = Path(directory).expanduser().resolve()
+    return [s for s in folders(directory) if finished(directory / str(s))]
+
+
+def latest_step(directory: str | Path) -> int | None:
+    """The highest step with a checkpoint, or None."""
+    return max(all_steps(directory), default=None)
+
+
+def latest_good_step(
+    directory: str | Path, tell: Callable[[str], None] = say_damaged
+) -> int | None:
+    """The highest step whose checkpoint is as it was written; None when none was ever finished.
+
+    tell: gets a sentence for each later one that isn't; by default it goes to stderr.
+
+    Raises:
+      DamagedError: when there are finished checkpoints, and all are damaged.
+    """
+    directory = Path(directory).expanduser().resolve()
+    damaged: DamagedError | None = None
+    for step in reversed(folders(directory)):
+        try:
+            verify_checksums(directory / str(step))
+        except DamagedError as error:
+            tell(f"{error} The one before it is tried now.")
+            if damaged is None and finished(directory / str(step)):
+                damaged = error
+        else:
+            return step
+    if damaged is not None:
+        raise damaged
+    return None

@@ -63,18 +63,18 @@ class Layout:
             return jax.tree.map(jnp.asarray, tree)
         return jax.tree.map(lambda leaf: _put(leaf, self._sharding()), tree)
 
-    def share_rows(self, array: np.ndarray, rows: np.ndarray) -> jax.Array:
-        """The host's `array[rows]`, a part of it onto each device; the last row again where the
-        devices don't divide them. A process touches what its own devices hold, and no more."""
-        if self.mesh is None:
-            return jnp.asarray(array[rows])
-        filled = np.append(rows, np.full(-len(rows) % self.count, rows[-1]))
+    def take_steps(self, array: np.ndarray, rows: np.ndarray) -> jax.Array:
+        """The host's `array[rows]` for rows `[steps, batch]`, shared out by the batch.
+
+        A process reads what its own devices get, and no more.
+        """
+        self.check_batch(rows.shape[1])
 
         def part(index: Any) -> np.ndarray:
-            return array[filled[index[0]]]
+            return array[rows[index[:2]]]
 
-        shape = (len(filled), *array.shape[1:])
-        return jax.make_array_from_callback(shape, self._sharding(AXIS), part)
+        shape = (*rows.shape, *array.shape[1:])
+        return jax.make_array_from_callback(shape, self._sharding(None, AXIS), part)
 
     def gather(self, tree: T) -> T:
         """What is whole on every device, on this process's first one alone."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxlessons.devices import SINGLE, Layout
+from jaxlessons.devices import SINGLE
 from jaxlessons.metrics import Sums
 from jaxlessons.watch import Watch, check_finite
 
@@ -41,14 +41,14 @@ def run(
     should_stop: Callable[[], bool] = lambda: False,
     begin_epoch: Callable[[Any], Any] = lambda state: state,
     began: tuple[int, int] = (0, 0),
-    layout: Layout = SINGLE,
+    share: Callable[[Any], Any] = SINGLE.share_steps,
 ) -> Any:
     """Steps `state` (with `.step` and `.variables`) until `total_steps` or `should_stop()`.
 
     inputs: (state, epoch) -> a pytree of arrays `[per_epoch, ...]`, each step's own. data: what
     all steps see. steps_per_call: how many steps one `lax.scan` holds; 1 calls the step itself.
-    begin_epoch: state -> state, ahead of an epoch's first step. The callbacks, `began` and
-    `layout` are those of `training.fit`.
+    begin_epoch: state -> state, ahead of an epoch's first step. share: brings the inputs
+    of some steps onto the device. The callbacks and `began` are those of `training.fit`.
 
     Raises:
       NonFiniteError: when the loss or, at an epoch's end or a stop, the parameters are not
@@ -65,7 +65,7 @@ def run(
         watch = Watch(on_steps)
         for first, last in _calls(done, epoch_start, epoch_end, steps_per_call):
             part = slice(first - epoch_start, last - epoch_start)
-            now = layout.share_steps(jax.tree.map(lambda array: array[part], own))  # noqa: B023
+            now = share(jax.tree.map(lambda array: array[part], own))  # noqa: B023
             state, sums = call(state, data, now)
             watch.add(last, sums)
             done = last

@@ -111,14 +111,16 @@ def fit(
     steps_per_epoch: int,
     total_steps: int,
     steps_per_call: int | None = None,
+    layout: Layout = SINGLE,
     **callbacks: Any,
 ) -> TrainState:
     """Trains from `state`, which is consumed, until `total_steps` or until asked to stop.
 
     windows: an epoch's key -> (starts, lengths), `[steps_per_epoch, batch]` each. callbacks:
-    `on_steps`, `on_epoch`, `should_stop` and `layout`, as for `training.fit`, which also tells what
-    is raised. steps_per_call: by default an epoch is one `lax.scan`, and on a CPU, where that would
-    leave the user waiting, one for every 100 steps or less.
+    `on_steps`, `on_epoch` and `should_stop`, as for `training.fit`, which also tells what is
+    raised. steps_per_call: by default an epoch is one `lax.scan`, and on a CPU, where that would
+    leave the user waiting, one for every 100 steps or less. layout: the devices, as `train_step`
+    was told; `state` and `tokens` are to be there.
     """
 
     def inputs(state: TrainState, epoch: int) -> Window:
@@ -135,6 +137,7 @@ def fit(
         total_steps=total_steps,
         steps_per_call=steps_per_call or at_once,
         begin_epoch=lambda state: state.replace(carry=_zeros(state.carry)),
+        share=layout.share_steps,
         **callbacks,
     )
 

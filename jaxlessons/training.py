@@ -8,6 +8,7 @@ does, bit for bit on a CPU.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -83,14 +84,15 @@ def make_train_step(
 
     apply: a Flax module's, called with `train=True` and a "dropout" key. loss: (logits, labels)
     -> one value an example; its mean is minimised. averager: keeps `state.average`, which the
-    state must have been created with. layout: the devices that the state and split are on. The
-    sums returned are "loss" and "accuracy".
+    state must have been created with. layout: the devices; where there are several, the step is
+    given the batch itself for a split. The sums returned are "loss" and "accuracy".
     """
 
     def step(state: TrainState, split: Examples, place: Place) -> tuple[TrainState, Sums]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        gathered = (jnp.take(array, place.rows, axis=0) for array in split)
-        batch = Examples(*layout.share_batch(tuple(gathered)))
+        batch = split
+        if layout.mesh is None:
+            batch = Examples(*(jnp.take(array, place.rows, axis=0) for array in split))
         if augment is not None:
             batch = augment(augment_key, batch, place)
 
@@ -200,7 +202,8 @@ def fit(
     steps_per_call: how many steps one `lax.scan` holds; by default 50, and on a CPU one step
     a call without a scan, inside which XLA runs convolutions on one thread (nine times as slow).
     began: the (step, epoch) at which training on this split, in this batch size, begins.
-    layout: the devices, as `train_step` was told; `state` is to be placed there.
+    layout: the devices, as `train_step` was told; `state` is to be placed there. With several, the
+    split stays on the host, from where each process takes its share of every batch.
 
     Raises:
       NonFiniteError: when the loss or, at an epoch's end or a stop, the parameters are not
@@ -214,10 +217,15 @@ def fit(
         rows = order.reshape(per_epoch, batch_size)
         return Place(rows, np.full(per_epoch, epoch, np.int32))  # type: ignore[arg-type]
 
+    def share(place: Any) -> Any:
+        taken = (layout.take_steps(np.asarray(array), place.rows) for array in split)
+        return Examples(*taken), layout.share_steps(place)
+
+    several = layout.mesh is not None
     return loop.run(
         state,
-        train_step,
-        split,
+        _given(train_step) if several else train_step,
+        None if several else split,
         places,
         per_epoch=per_epoch,
         total_steps=total_steps,
@@ -226,5 +234,11 @@ def fit(
         on_epoch=on_epoch,
         should_stop=should_stop,
         began=began,
-        layout=layout,
+        share=share if several else layout.share_steps,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _given(train_step: TrainStep) -> Callable[..., tuple[TrainState, Sums]]:
+    """The step with a batch of its own; kept, so that a second `fit` compiles nothing."""
+    return lambda state, data, own: train_step(state, *own)

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import command_line
 from experiments.run_directory import RunDirectory
+from experiments.stopping import Stop
 from jaxlessons.data import cifar10
 from jaxlessons.errors import UserError
 
@@ -120,7 +121,7 @@ def stop_by(signals, leave=True):
     """The exit code of a program that these signals reach while it trains."""
 
     def main():
-        stop = command_line.Stop()
+        stop = Stop()
         with stop.listening():
             for number in signals:
                 os.kill(os.getpid(), number)

@@ -1,0 +1,64 @@
+"""Stopping cleanly: Ctrl-C and SIGTERM, which let a run save, and then end it with their code."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from jaxlessons import devices
+
+KEPT = "\nStopped: the checkpoints so far are kept, --resume goes on."
+
+
+class Stopped(KeyboardInterrupt):
+    """The program ends because of the signal `number`, with this sentence."""
+
+    def __init__(self, number: int, sentence: str = KEPT) -> None:
+        super().__init__(sentence)
+        self.number = number
+
+
+class Stop:
+    """Whether the user asked to stop, in any of the processes, which all must ask together; the
+    second Ctrl-C doesn't wait for the step to end."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __call__(self) -> bool:
+        self.signal = devices.highest(self.signal)
+        return bool(self.signal)
+
+    def leave(self, sentence: str) -> NoReturn:
+        """Ends the program with the signal's code and, below all else, how to go on."""
+        raise Stopped(self.signal, sentence)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """SIGINT and SIGTERM only make a note within this block.
+
+        One that came too late for the block to `leave` is raised at its end, so none is lost.
+        """
+
+        def note(number: int, _frame: Any) -> None:
+            if self.signal:
+                raise Stopped(number)
+            self.signal = number
+
+        with handling(note):
+            yield
+        if self.signal:
+            raise Stopped(self.signal)
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `handler` within this block."""
+    old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
