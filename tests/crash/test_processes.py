@@ -57,7 +57,18 @@ def assert_near(run, one):
 # So few epochs, and so low rates, that rounding does not grow into another network.
 SHORT = {
     "char": ("--epochs", "2", "--lr", "0.005"),
-    "cifar": ("--epochs", "2", "--optimizer", "sgd", "--lr", "0.002", "--swa-start", "1", "--ema", "None"),
+    "cifar": (
+        "--epochs",
+        "2",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "0.002",
+        "--swa-start",
+        "1",
+        "--ema",
+        "None",
+    ),
 }
 
 
