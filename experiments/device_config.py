@@ -114,7 +114,7 @@ def _in_cluster() -> bool:
 _END_TOO = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _number: end_too())
 
 
-def end_too(*_status: Any) -> NoReturn:
+def end_too() -> NoReturn:
     """Ends this process at once, without the ordinary end in which each waits for all."""
     print(f"error: {GONE}", file=sys.stderr, flush=True)
     os._exit(1)

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from experiments import device_config
+from experiments import char_setup, device_config
+from experiments.char_config import Config
+from jaxlessons import devices
+from jaxlessons.errors import UserError
 
 SIMPLE = "cifar_cnn --model simple --epochs 3 --batch-size 32 --validation 40"
 TOGETHER = "--coordinator, --process-id and --processes go together"
@@ -55,6 +58,15 @@ def test_two_devices_come_to_the_figures_of_one_and_one_goes_on_from_there(run, 
     assert found["test_accuracy"] == whole["test_accuracy"]
 
 
+def test_a_run_in_bfloat16_goes_on_in_float32(run):
+    words = f"{SIMPLE} --compute-dtype bfloat16 --name narrow"
+    assert run(words, interrupt_at=8).code == 130
+    done = run("cifar_cnn --resume --name narrow --compute-dtype float32")
+    assert done.code == 0, done.err
+    assert result(done.folder / "narrow")["config"]["compute_dtype"] == "float32"
+    assert result(done.folder / "narrow")["steps"] == 15
+
+
 @pytest.mark.parametrize(
     ("environment", "several"),
     [
@@ -76,3 +88,13 @@ def test_a_cluster_is_found_out(monkeypatch, environment, several):
     monkeypatch.setattr(device_config, "_join", lambda **where: joined.append(where))
     device_config.start(None, None, None, None)
     assert joined == ([{}] if several else [])
+
+
+def test_several_devices_have_no_use_for_nvidias_lstm():
+    several = devices.layout(2)
+    assert char_setup.shareable(Config(cell="lstm"), devices.SINGLE) == {}
+    assert char_setup.shareable(Config(cell="lstm"), several) == {"backend": "fused"}
+    assert char_setup.shareable(Config(cell="lstm", backend="scan"), several) == {}
+    assert char_setup.shareable(Config(cell="mingru"), several) == {}
+    with pytest.raises(UserError, match="--backend cudnn is for one device"):
+        char_setup.shareable(Config(cell="lstm", backend="cudnn"), several)
