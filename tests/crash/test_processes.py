@@ -11,6 +11,9 @@ from crash_endings import arrays, assert_ascending, assert_nothing_left
 
 SENTENCE = "error: Another process of this run has ended or can't be reached, so this one ends too"
 WITHIN = 60  # seconds in which the others stop
+# Batch norm over 40 small images makes much of rounding; statistics of half of them would be off
+# by a hundred times that.
+NEAR = 1e-3
 
 
 def free_port():
@@ -44,47 +47,42 @@ def assert_near(run, one):
     ours, theirs = (arrays(r.path / "checkpoints", steps[-1]) for r in (run, one))
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)
     records, expected = run.records(), one.records()
     assert_ascending(records)
     assert [r["step"] for r in records] == [r["step"] for r in expected]
     for record, other in zip(records, expected, strict=True):
-        assert record["validation_loss"] == pytest.approx(other["validation_loss"], abs=1e-4)
+        assert record["validation_loss"] == pytest.approx(other["validation_loss"], abs=NEAR)
     result, other = (json.loads((r.path / "result.json").read_text()) for r in (run, one))
     assert result.keys() == other.keys()
 
 
-# So few epochs, and so low rates, that rounding does not grow into another network.
-SHORT = {
+# Plain steps, so few and so small that rounding does not grow into another network.
+FLAGS = {
     "char": ("--epochs", "2", "--lr", "0.005"),
-    "cifar": (
-        "--epochs",
-        "2",
-        "--optimizer",
-        "sgd",
-        "--lr",
-        "0.002",
-        "--swa-start",
-        "1",
-        "--ema",
-        "None",
-    ),
+    "char, long": ("--epochs", "16", "--optimizer", "sgd", "--lr", "0.05"),
+    "cifar": ("--epochs", "1", "--optimizer", "sgd", "--lr", "0.002", "--ema", "0.9"),
 }
 
 
 @pytest.fixture(scope="module")
 def alone(runs):
-    """alone(case): the run that a single process trains."""
+    """alone(kind): the run that a single process trains."""
     found = {}
 
-    def run(case):
-        if case not in found:
-            found[case] = runs(case, "alone")
-            with found[case].begin(*SHORT[case]) as process:
+    def run(kind):
+        if kind not in found:
+            found[kind] = runs(kind.split(",")[0], f"alone-{len(found)}")
+            with found[kind].begin(*FLAGS[kind]) as process:
                 assert process.end() == 0, process.err
-        return found[case]
+        return found[kind]
 
     return run
+
+
+def begin(run, kind):
+    """(the words of one process) -> it."""
+    return lambda *words: run.begin(*FLAGS[kind], *words)
 
 
 @pytest.mark.slow
@@ -92,7 +90,7 @@ def alone(runs):
 def test_several_processes_come_to_what_one_comes_to(runs, alone, case, count):
     run = runs(case, f"{count}-processes")
     with ExitStack() as stack:
-        Together(stack, lambda *words: run.begin(*SHORT[case], *words), count).end()
+        Together(stack, begin(run, case), count).end()
     assert_near(run, alone(case))
 
 
@@ -101,7 +99,7 @@ def test_several_processes_come_to_what_one_comes_to(runs, alone, case, count):
 def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
     run = runs("char", f"killed-{killed}")
     with ExitStack() as stack:
-        both = Together(stack, lambda *words: run.begin(*SHORT["char"], *words), 2).processes
+        both = Together(stack, begin(run, "char, long"), 2).processes
         assert both[0].wait_for(lambda: run.good_steps(), 0.01), both[0].err
         assert both[killed].kill()
         began = time.monotonic()
@@ -111,14 +109,14 @@ def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
         assert SENTENCE in other.err
     with ExitStack() as stack:
         Together(stack, run.resume, 2).end()
-    assert_near(run, alone("char"))
+    assert_near(run, alone("char, long"))
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_one_process_goes_on_alone(runs, alone):
     run = runs("char", "stopped-together")
     with ExitStack() as stack:
-        both = Together(stack, lambda *words: run.begin(*SHORT["char"], *words), 2).processes
+        both = Together(stack, begin(run, "char, long"), 2).processes
         assert both[0].wait_for(lambda: both[0].stepped, 0.01), both[0].err
         both[1].popen.terminate()
         assert [process.end() for process in both] == [143, 143], both[0].err + both[1].err
@@ -126,9 +124,9 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on_alone(runs, alone):
     assert f"Stopped at step {step} of" in both[0].err
     with run.resume() as process:
         assert process.end() == 0, process.err
-    ends = {record["step"] for record in alone("char").records()}
+    ends = {record["step"] for record in alone("char, long").records()}
     assert ends <= {record["step"] for record in run.records()}
-    last = alone("char").good_steps()[-1]
-    ours, theirs = (arrays(r.path / "checkpoints", last) for r in (run, alone("char")))
+    last = alone("char, long").good_steps()[-1]
+    ours, theirs = (arrays(r.path / "checkpoints", last) for r in (run, alone("char, long")))
     for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)

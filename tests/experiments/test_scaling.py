@@ -28,4 +28,5 @@ def test_a_step_sends_its_gradient_and_little_more(make):
     counted = make(devices.layout(8), 4)
     assert set(counted.traffic) == {"all-reduce"}
     gradient = 4 * counted.parameters
-    assert gradient < counted.traffic["all-reduce"].bytes < 1.01 * gradient
+    # An LSTM's two biases have one gradient.
+    assert 0.99 * gradient < counted.traffic["all-reduce"].bytes < 1.01 * gradient
