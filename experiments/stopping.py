@@ -26,14 +26,16 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal = 0
+        # Apart from it, since a signal may come while the processes ask each other.
+        self.agreed = 0
 
     def __call__(self) -> bool:
-        self.signal = devices.highest(self.signal)
-        return bool(self.signal)
+        self.agreed = devices.highest(self.signal)
+        return bool(self.agreed)
 
     def leave(self, sentence: str) -> NoReturn:
         """Ends the program with the signal's code and, below all else, how to go on."""
-        raise Stopped(self.signal, sentence)
+        raise Stopped(self.agreed or self.signal, sentence)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
