@@ -11,9 +11,9 @@ from crash_endings import arrays, assert_ascending, assert_nothing_left
 
 SENTENCE = "error: Another process of this run has ended or can't be reached, so this one ends too"
 WITHIN = 60  # seconds in which the others stop
-# Batch norm over 40 small images makes much of rounding; statistics of half of them would be off
-# by a hundred times that.
-NEAR = 1e-3
+# What rounding comes to. A channel that is nearly dead has a variance near 0, and batch norm makes
+# much of what is left; statistics of half a batch would be off by a hundred times that.
+NEAR = {"char": 1e-4, "cifar": 5e-3}
 
 
 def free_port():
@@ -39,7 +39,7 @@ class Together:
         assert "Everything is in" in self.processes[0].out
 
 
-def assert_near(run, one):
+def assert_near(run, one, near):
     """The same run, but for the order in which numbers were added up."""
     assert_nothing_left(run.path)
     steps = one.good_steps()
@@ -47,12 +47,12 @@ def assert_near(run, one):
     ours, theirs = (arrays(r.path / "checkpoints", steps[-1]) for r in (run, one))
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=near, err_msg=name)
     records, expected = run.records(), one.records()
     assert_ascending(records)
     assert [r["step"] for r in records] == [r["step"] for r in expected]
     for record, other in zip(records, expected, strict=True):
-        assert record["validation_loss"] == pytest.approx(other["validation_loss"], abs=NEAR)
+        assert record["validation_loss"] == pytest.approx(other["validation_loss"], abs=near)
     result, other = (json.loads((r.path / "result.json").read_text()) for r in (run, one))
     assert result.keys() == other.keys()
 
@@ -91,7 +91,7 @@ def test_several_processes_come_to_what_one_comes_to(runs, alone, case, count):
     run = runs(case, f"{count}-processes")
     with ExitStack() as stack:
         Together(stack, begin(run, case), count).end()
-    assert_near(run, alone(case))
+    assert_near(run, alone(case), NEAR[case])
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
         assert SENTENCE in other.err
     with ExitStack() as stack:
         Together(stack, run.resume, 2).end()
-    assert_near(run, alone("char, long"))
+    assert_near(run, alone("char, long"), NEAR["char"])
 
 
 @pytest.mark.slow
@@ -129,4 +129,4 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on_alone(runs, alone):
     last = alone("char, long").good_steps()[-1]
     ours, theirs = (arrays(r.path / "checkpoints", last) for r in (run, alone("char, long")))
     for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=near, err_msg=name)
