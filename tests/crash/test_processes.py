@@ -129,4 +129,4 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on_alone(runs, alone):
     last = alone("char, long").good_steps()[-1]
     ours, theirs = (arrays(r.path / "checkpoints", last) for r in (run, alone("char, long")))
     for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=near, err_msg=name)
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR["char"], err_msg=name)
