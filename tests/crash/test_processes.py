@@ -11,9 +11,7 @@ from crash_endings import arrays, assert_ascending, assert_nothing_left
 
 SENTENCE = "error: Another process of this run has ended or can't be reached, so this one ends too"
 WITHIN = 60  # seconds in which the others stop
-# What rounding comes to. A channel that is nearly dead has a variance near 0, and batch norm makes
-# much of what is left; statistics of half a batch would be off by a hundred times that.
-NEAR = {"char": 1e-4, "cifar": 5e-3}
+NEAR = 1e-4  # what rounding comes to
 
 
 def free_port():
@@ -39,7 +37,7 @@ class Together:
         assert "Everything is in" in self.processes[0].out
 
 
-def assert_near(run, one, near):
+def assert_near(run, one):
     """The same run, but for the order in which numbers were added up."""
     assert_nothing_left(run.path)
     steps = one.good_steps()
@@ -47,12 +45,12 @@ def assert_near(run, one, near):
     ours, theirs = (arrays(r.path / "checkpoints", steps[-1]) for r in (run, one))
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=near, err_msg=name)
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)
     records, expected = run.records(), one.records()
     assert_ascending(records)
     assert [r["step"] for r in records] == [r["step"] for r in expected]
     for record, other in zip(records, expected, strict=True):
-        assert record["validation_loss"] == pytest.approx(other["validation_loss"], abs=near)
+        assert record["validation_loss"] == pytest.approx(other["validation_loss"], abs=NEAR)
     result, other = (json.loads((r.path / "result.json").read_text()) for r in (run, one))
     assert result.keys() == other.keys()
 
@@ -61,7 +59,9 @@ def assert_near(run, one, near):
 FLAGS = {
     "char": ("--epochs", "2", "--lr", "0.005"),
     "char, long": ("--epochs", "16", "--optimizer", "sgd", "--lr", "0.05"),
-    "cifar": ("--epochs", "1", "--optimizer", "sgd", "--lr", "0.002", "--ema", "0.9"),
+    # Without batch norm: of flat images it makes so much of rounding that even with and without jit
+    # gradients differ; test_devices has it, on others.
+    "cifar": ("--model", "simple", "--epochs", "2", "--optimizer", "sgd", "--lr", "0.01"),
 }
 
 
@@ -91,7 +91,7 @@ def test_several_processes_come_to_what_one_comes_to(runs, alone, case, count):
     run = runs(case, f"{count}-processes")
     with ExitStack() as stack:
         Together(stack, begin(run, case), count).end()
-    assert_near(run, alone(case), NEAR[case])
+    assert_near(run, alone(case))
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
         assert SENTENCE in other.err
     with ExitStack() as stack:
         Together(stack, run.resume, 2).end()
-    assert_near(run, alone("char, long"), NEAR["char"])
+    assert_near(run, alone("char, long"))
 
 
 @pytest.mark.slow
@@ -129,4 +129,4 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on_alone(runs, alone):
     last = alone("char, long").good_steps()[-1]
     ours, theirs = (arrays(r.path / "checkpoints", last) for r in (run, alone("char, long")))
     for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR["char"], err_msg=name)
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)
