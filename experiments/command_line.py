@@ -33,11 +33,7 @@ FREE_ON_RESUME = {
     "lr",
     "clip_norm",
     "compute_dtype",
-    "devices",
-    "shard_optimizer",
-    "coordinator",
-    "process_id",
-    "processes",
+    *(field.name for field in dataclasses.fields(device_config.Devices)),
     "tta",
     "output",
     *(

@@ -9,7 +9,6 @@ the others.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,7 +155,6 @@ def _open_run(experiment: str, config: Config, data: str) -> RunDirectory:
                 f"{run.path} was begun with {config_checks.flag(name)} {getattr(begun, name)}: "
                 "go on with the same, or start a new comparison without --resume."
             )
-    run.forget_metrics_after(sys.maxsize)  # a line that was cut short alone
     return run
 
 

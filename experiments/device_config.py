@@ -73,14 +73,14 @@ def start(count: int | None, coordinator: str | None, number: int | None, of: in
 
 def layout(config: Devices) -> Layout:
     """The devices that the config asks for; UserError when there are fewer, or sharing one's."""
-    if jax.process_count() > 1 and config.devices is not None:
+    many = jax.process_count() > 1
+    if many and config.devices is not None:
         found = jax.local_device_count()
         if found != config.devices:
             raise UserError(
                 f"This process has {found} devices and --devices is {config.devices}: with "
                 "several processes all of each are used, so leave it out."
             )
-    many = jax.process_count() > 1
     chosen = devices.layout(None if many else config.devices or 1, config.shard_optimizer)
     if config.shard_optimizer and chosen.count == 1:
         raise UserError("--shard-optimizer is for several devices: add --devices.")

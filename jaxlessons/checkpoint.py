@@ -28,7 +28,6 @@ from jaxlessons.errors import UserError, reason
 __all__ = [
     "DamagedError",
     "Mode",
-    "UserError",
     "all_steps",
     "best_step",
     "latest_good_step",

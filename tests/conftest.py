@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,13 @@ def by_formula():
 def formula_images():
     """Four images of 16x16, those of stored/make_networks.py."""
     return formula("images", 4, 16, 16, 3)
+
+
+@pytest.fixture
+def little_memory():
+    """Fails a test that takes more than 20 MB at any time."""
+    tracemalloc.start()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6

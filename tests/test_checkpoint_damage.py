@@ -9,6 +9,7 @@ import pytest
 
 from jaxlessons import checkpoint
 from jaxlessons.checkpoint_files import CHECKSUMS, DamagedError
+from jaxlessons.errors import UserError
 
 RANDOM = np.random.RandomState(0)
 
@@ -124,5 +125,5 @@ def test_a_float_may_be_wanted_wider_than_it_was_saved_and_not_narrower(tmp_path
     checkpoint.save(tmp_path, {"kernel": values.astype(jnp.float32)}, step=2)
     narrow = {"kernel": jax.ShapeDtypeStruct((5, 3), jnp.bfloat16)}
     difference = r"kernel is float32\[5, 3\] there and bfloat16\[5, 3\] here"
-    with pytest.raises(checkpoint.UserError, match=difference):
+    with pytest.raises(UserError, match=difference):
         checkpoint.restore(tmp_path, narrow)

@@ -1,7 +1,6 @@
 """Weights in files made to do harm: what their headers ask for is looked at before it is read."""
 
 import io
-import tracemalloc
 import zipfile
 
 import h5py
@@ -20,16 +19,6 @@ KERNEL = "block1_conv1/block1_conv1_W_1:0"
 @pytest.fixture
 def arrays(monkeypatch):
     return narrow(monkeypatch)
-
-
-@pytest.fixture
-def little_memory():
-    """Fails a test that takes more than 20 MB at any time."""
-    tracemalloc.start()
-    yield
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 20e6
 
 
 def refused(path):

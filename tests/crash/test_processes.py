@@ -37,15 +37,21 @@ class Together:
         assert "Everything is in" in self.processes[0].out
 
 
+def assert_near_arrays(run, one):
+    """All that the last checkpoint holds."""
+    last = one.good_steps()[-1]
+    ours, theirs = (arrays(r.path / "checkpoints", last) for r in (run, one))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)
+
+
 def assert_near(run, one):
     """The same run, but for the order in which numbers were added up."""
     assert_nothing_left(run.path)
     steps = one.good_steps()
     assert run.good_steps() == steps
-    ours, theirs = (arrays(r.path / "checkpoints", steps[-1]) for r in (run, one))
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)
+    assert_near_arrays(run, one)
     records, expected = run.records(), one.records()
     assert_ascending(records)
     assert [r["step"] for r in records] == [r["step"] for r in expected]
@@ -126,7 +132,4 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on_alone(runs, alone):
         assert process.end() == 0, process.err
     ends = {record["step"] for record in alone("char, long").records()}
     assert ends <= {record["step"] for record in run.records()}
-    last = alone("char, long").good_steps()[-1]
-    ours, theirs = (arrays(r.path / "checkpoints", last) for r in (run, alone("char, long")))
-    for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=NEAR, err_msg=name)
+    assert_near_arrays(run, alone("char, long"))

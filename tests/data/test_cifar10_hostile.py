@@ -6,7 +6,6 @@ import json
 import pickle
 import struct
 import tarfile
-import tracemalloc
 import zipfile
 
 import numpy as np
@@ -22,16 +21,6 @@ from jaxlessons.errors import UserError
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     monkeypatch.setattr(cifar10_files, "RECORDS", 2)
-
-
-@pytest.fixture
-def little_memory():
-    """Fails a test that takes more than 20 MB at any time."""
-    tracemalloc.start()
-    yield
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 20e6
 
 
 def pack(path, *members):

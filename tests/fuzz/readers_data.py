@@ -8,11 +8,12 @@ import json
 import pickle
 import struct
 import tarfile
-import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from npz_files import npy, npz
 from reader import Reader, Seed
 
 from jaxlessons.data import cifar10, cifar10_builder, cifar10_files, text, text_files
@@ -59,28 +60,14 @@ def check(found: Arrays, *, unchanged: bool = False) -> None:
 # --- the cache
 
 
-def npz(change: str = "", blob: bytes = b"") -> bytes:
-    """The cache's file, with `blob` as the member `change`; its checksums are right."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in {"made_from": np.array(MADE_FROM), **WHOLE._asdict()}.items():
-            info = zipfile.ZipInfo(f"{name}.npy")
-            archive.writestr(info, blob if name == change else npy(array))
-    return file.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
+CACHED = {"made_from": np.array(MADE_FROM), **WHOLE._asdict()}
 
 
 def arrays_seeds() -> tuple[Seed, ...]:
-    inner = {"made_from": npy(np.array(MADE_FROM))}
-    inner |= {name: npy(array) for name, array in WHOLE._asdict().items()}
+    inner = {name: npy(array) for name, array in CACHED.items()}
     return (
-        Seed("arrays.npz", npz()),
-        *(Seed("arrays.npz", inner[name], wrapped(npz, name)) for name in inner),
+        Seed("arrays.npz", npz(CACHED)),
+        *(Seed("arrays.npz", inner[name], wrapped(partial(npz, CACHED), name)) for name in inner),
     )
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import safetensors.numpy
 import vgg_files
+from npz_files import Arrays, npy, npz
 from reader import Reader, Seed
 
 from jaxlessons import weights
 from jaxlessons.models import vgg
 from jaxlessons.recurrent_weights import recurrent_from_torch, recurrent_settings
-
-Arrays = Mapping[str, np.ndarray]
 
 
 def make(folder: Path) -> list[Reader]:
@@ -69,22 +67,6 @@ def h5_seeds(folder: Path, arrays: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
 
 def header_of(data: bytes) -> Callable[[bytes], bytes]:
     return lambda header: len(header).to_bytes(8, "little") + header + data
-
-
-def npz(arrays: Arrays, change: str = "", blob: bytes = b"", method: int = 0) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            info = zipfile.ZipInfo(f"{name}.npy")
-            info.compress_type = method
-            archive.writestr(info, blob if name == change else npy(array))
-    return file.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def npz_seeds(torch: Arrays) -> tuple[Seed, ...]:
