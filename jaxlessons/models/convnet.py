@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlessons.errors import UserError
 from jaxlessons.models.conv import Conv
 
 Features = dict[str, jax.Array]
@@ -30,6 +31,20 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     return jnp.max(x, axis=(1, 2))
 
 
+def check_size(images: jax.Array, least: int = 1) -> None:
+    """UserError unless images `[batch, height, width, channel]` are `least` high and wide."""
+    if images.ndim != 4:
+        raise UserError(
+            f"The images are of shape {list(images.shape)}: give them as "
+            "[batch, height, width, channel]."
+        )
+    height, width = images.shape[1:3]
+    if min(height, width) < least:
+        raise UserError(
+            f"The images are {height} x {width}: this network takes {least} x {least} or more."
+        )
+
+
 def outputs(logits: jax.Array, features: Features, return_features: bool) -> Any:
     """What a network returns: float32 logits, with the features beside them when asked."""
     logits = logits.astype(jnp.float32)
@@ -41,15 +56,17 @@ class BnLayer(nn.Module):
 
     `norm="before"` normalises ahead of the ReLU, as Ioffe and Szegedy (2015) do; `norm="pre"` is
     pre-activation, batch norm -> ReLU -> convolution (He et al., 2016); `norm="none"` leaves
-    batch norm out and gives the convolution its bias back.
+    batch norm out and gives the convolution its bias back. `relu=False` leaves out the ReLU.
+    kernel_size: one odd number, or (height, width).
     """
 
     features: int
     stride: int = 1
-    kernel_size: int = 3
+    kernel_size: int | tuple[int, int] = 3
     norm: NormPlacement = "after"
     batch_norm: BatchNorm = DefaultNorm
     dtype: Any = jnp.float32
+    relu: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -57,16 +74,20 @@ class BnLayer(nn.Module):
             raise ValueError(
                 f"norm is {self.norm!r}: it must be 'after', 'before', 'pre' or 'none'."
             )
+        size = self.kernel_size
+        size = (size, size) if isinstance(size, int) else size
+        if any(side < 1 or side % 2 == 0 for side in size):
+            raise ValueError(f"kernel_size is {self.kernel_size}: its sides must be odd.")
         bn = self.batch_norm(use_running_average=not train, dtype=self.dtype, name="bn")
+        relu = nn.relu if self.relu else lambda x: x
         if self.norm == "pre":
-            x = nn.relu(bn(x))
-        # An explicit padding, since XLA's "SAME" pads only on the far side when the stride is 2.
-        pad = self.kernel_size // 2
+            x = relu(bn(x))
         x = Conv(
             self.features,
-            (self.kernel_size, self.kernel_size),
+            size,
             strides=self.stride,
-            padding=((pad, pad), (pad, pad)),
+            # An explicit padding, since XLA's "SAME" pads only on the far side at stride 2.
+            padding=tuple((side // 2, side // 2) for side in size),
             use_bias=self.norm == "none",
             dtype=self.dtype,
             name="conv",
@@ -75,11 +96,11 @@ class BnLayer(nn.Module):
             case "pre":
                 return x
             case "none":
-                return nn.relu(x)
+                return relu(x)
             case "after":
-                return bn(nn.relu(x))
+                return bn(relu(x))
             case "before":
-                return nn.relu(bn(x))
+                return relu(bn(x))
 
 
 class SimpleNet(nn.Module):
@@ -91,6 +112,7 @@ class SimpleNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, return_features: bool = False) -> Any:
+        check_size(x)
         features: Features = {}
         x = x.reshape(x.shape[0], -1)
         for i, size in enumerate(self.layers, 1):
@@ -113,6 +135,7 @@ class ConvNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, return_features: bool = False) -> Any:
+        check_size(x, 1 if self.padding else 2 ** (len(self.layers) + 1) - 1)
         features: Features = {}
         pad = ((self.padding, self.padding),) * 2
         for i, size in enumerate(self.layers, 1):
@@ -129,27 +152,39 @@ class ConvNet2(ConvNet):
     padding: int = 1
 
 
-class ConvBnNet(nn.Module):
-    """A 5x5 stem with bias, then for each further size a stride-2 BnLayer; max pool, Dense.
+class PooledNet(nn.Module):
+    """What networks with batch norm share: layers by name, a pool over the image, one Dense.
 
-    Subclasses put more layers behind each stride-2 one by overriding `extra_layers`.
+    Subclasses give the layers in `body`, made of `bn_layer` so that all have the same settings.
     """
 
-    layers: Sequence[int] = (10, 20, 40, 80, 160)
+    layers: Sequence[int] = ()
     num_classes: int = 10
     norm: NormPlacement = "after"
     batch_norm: BatchNorm = DefaultNorm
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
-    def stem(self, x: jax.Array, train: bool) -> jax.Array:
-        """The first layer, at full size and without a non-linearity, as the lesson has it."""
-        return self.plain_stem(x, kernel_size=5)
+    def body(self, x: jax.Array, train: bool) -> Features:
+        """Outputs of the layers ahead of the pool, by name and in order."""
+        raise NotImplementedError
+
+    def pool(self, x: jax.Array) -> jax.Array:
+        """`[batch, height, width, channel]` -> `[batch, channel]`."""
+        return global_max_pool(x)
+
+    def least_size(self) -> int:
+        """The least height and width of an image."""
+        return 1
+
+    def stem_features(self) -> int:
+        """Channels of the first layer."""
+        return self.layers[0]
 
     def plain_stem(self, x: jax.Array, kernel_size: int, stride: int = 1) -> jax.Array:
         """A convolution with bias."""
         pad = ((kernel_size // 2,) * 2,) * 2
-        size, width = (kernel_size, kernel_size), self.layers[0]
+        size, width = (kernel_size, kernel_size), self.stem_features()
         conv = Conv(width, size, strides=stride, padding=pad, dtype=self.dtype, name="stem")
         return conv(x)
 
@@ -157,11 +192,7 @@ class ConvBnNet(nn.Module):
         """A BnLayer; with pre-activation a convolution, since the next layer normalises it."""
         if self.norm == "pre":
             return self.plain_stem(x, kernel_size, stride)
-        return self.bn_layer(self.layers[0], "stem", stride, kernel_size)(x, train)
-
-    def extra_layers(self, x: jax.Array, stage: int, train: bool) -> Features:
-        """Outputs, by name and in order, of the layers that follow the stride-2 layer."""
-        return {}
+        return self.bn_layer(self.stem_features(), "stem", stride, kernel_size)(x, train)
 
     def bn_layer(self, features: int, name: str, stride: int = 1, kernel_size: int = 3) -> BnLayer:
         """A BnLayer with this network's settings."""
@@ -171,6 +202,44 @@ class ConvBnNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, return_features: bool = False) -> Any:
+        check_size(x, self.least_size())
+        features = self.body(x, train)
+        x = list(features.values())[-1]
+        if self.norm == "pre":
+            bn = self.batch_norm(use_running_average=not train, dtype=self.dtype, name="last_bn")
+            x = features["last_bn"] = nn.relu(bn(x))
+        x = features["pool"] = self.pool(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)
+        return outputs(logits, features, return_features)
+
+
+class MeanPooledNet(PooledNet):
+    """PooledNet with the mean over the image for its maximum."""
+
+    def pool(self, x: jax.Array) -> jax.Array:
+        """`[batch, height, width, channel]` -> `[batch, channel]`."""
+        return jnp.mean(x, axis=(1, 2))
+
+
+class ConvBnNet(PooledNet):
+    """A 5x5 stem with bias, then for each further size a stride-2 BnLayer; max pool, Dense.
+
+    Subclasses put more layers behind each stride-2 one by overriding `extra_layers`.
+    """
+
+    layers: Sequence[int] = (10, 20, 40, 80, 160)
+
+    def stem(self, x: jax.Array, train: bool) -> jax.Array:
+        """The first layer, at full size and without a non-linearity, as the lesson has it."""
+        return self.plain_stem(x, kernel_size=5)
+
+    def extra_layers(self, x: jax.Array, stage: int, train: bool) -> Features:
+        """Outputs, by name and in order, of the layers that follow the stride-2 layer."""
+        return {}
+
+    def body(self, x: jax.Array, train: bool) -> Features:
+        """The stem and the stages."""
         features: Features = {"stem": self.stem(x, train)}
         x = features["stem"]
         for stage, size in enumerate(self.layers[1:], 1):
@@ -178,13 +247,7 @@ class ConvBnNet(nn.Module):
             x = features[down] = self.bn_layer(size, down, stride=2)(x, train)
             features |= self.extra_layers(x, stage, train)
             x = list(features.values())[-1]
-        if self.norm == "pre":
-            bn = self.batch_norm(use_running_average=not train, dtype=self.dtype, name="last_bn")
-            x = features["last_bn"] = nn.relu(bn(x))
-        x = features["pool"] = global_max_pool(x)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)
-        return outputs(logits, features, return_features)
+        return features
 
 
 class ConvBnNet2(ConvBnNet):

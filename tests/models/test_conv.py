@@ -1,27 +1,35 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
-from jaxlessons.models.conv import Conv, conv_general_dilated, patches_conv
+from jaxlessons.models.conv import Conv, conv_general_dilated
+from jaxlessons.models.conv_cpu import by_rows, conv2d
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 # (height, width), input channels, output channels, (kernel), stride, (padding)
-BY_PATCHES = {
-    "stride 2 to 4x4": ((8, 8), 16, 24, (3, 3), 2, (1, 1)),
-    "stride 1 at 4x4": ((4, 4), 20, 20, (3, 3), 1, (1, 1)),
-    "stride 2 to 2x2": ((4, 4), 16, 8, (3, 3), 2, (1, 1)),
-    "stride 1 at 2x2": ((2, 2), 12, 12, (3, 3), 1, (1, 1)),
-    "unpadded, 7x7 to 3x3": ((7, 7), 10, 12, (3, 3), 2, (0, 0)),
-    "a colour image, stride 2": ((32, 32), 3, 10, (3, 3), 2, (1, 1)),
-    "a colour image, unpadded": ((32, 32), 3, 20, (3, 3), 2, (0, 0)),
+ON_A_CPU = {
+    "stride 1": ((8, 8), 20, 24, (3, 3), 1, (1, 1)),
+    "stride 2": ((8, 8), 20, 24, (3, 3), 2, (1, 1)),
+    "stride 2, odd sides": ((9, 7), 20, 24, (3, 3), 2, (1, 1)),
+    "stride 3": ((10, 10), 20, 3, (3, 3), 3, (1, 1)),
+    "stride 3, a large kernel": ((10, 11), 17, 20, (5, 5), 3, (2, 2)),
+    "stride 2 of a 1x1 kernel": ((9, 9), 20, 20, (1, 1), 2, (0, 0)),
+    "unpadded, 7x7 to 3x3": ((7, 7), 20, 12, (3, 3), 2, (0, 0)),
+    "2x2, smaller than its kernel": ((2, 2), 12, 20, (3, 3), 1, (1, 1)),
+    "2x2 to 1x1": ((2, 2), 20, 8, (3, 3), 2, (1, 1)),
+    "low, smaller in one side": ((2, 9), 20, 8, (3, 3), 2, (1, 1)),
     "5x5 wider than the image": ((3, 3), 3, 4, (5, 5), 1, (2, 2)),
-    "1x1": ((4, 4), 6, 5, (1, 1), 1, (0, 0)),
-    "stride 3": ((10, 10), 2, 3, (3, 3), 3, (1, 1)),
-    "sides that differ": ((7, 3), 4, 6, (3, 1), 2, (1, 0)),
-    "paddings that differ": ((5, 4), 4, 6, (5, 3), 2, (2, 1)),
+    "a colour image, 7x7": ((32, 32), 3, 16, (7, 7), 1, (3, 3)),
+    "a colour image, stride 2": ((32, 32), 3, 10, (3, 3), 2, (1, 1)),
+    "few channels, unpadded": ((15, 13), 3, 10, (5, 3), 2, (0, 0)),
+    "few channels, fewer columns than a block": ((9, 3), 4, 6, (3, 1), 1, (1, 0)),
+    "1x1": ((12, 12), 4, 4, (1, 1), 1, (0, 0)),
+    "paddings that differ": ((6, 6), 20, 20, (4, 2), 1, (2, 0)),
 }
 
 
@@ -53,14 +61,13 @@ def trace(conv, x, kernel):
     return str(jax.make_jaxpr(conv)(x, kernel))
 
 
-@pytest.mark.parametrize("case", BY_PATCHES)
-def test_small_convolutions_go_by_patches_with_laxs_outputs_and_gradients(case):
-    size, inputs, outputs, kernel_size, stride, (rows, columns) = BY_PATCHES[case]
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("case", ON_A_CPU)
+def test_the_convolution_for_cpus_has_laxs_outputs_and_gradients(case, devices, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    size, inputs, outputs, kernel_size, stride, (rows, columns) = ON_A_CPU[case]
     x, kernel = tensors(size, inputs, outputs, kernel_size)
     strides, padding = (stride, stride), ((rows, rows), (columns, columns))
-
-    def patches(x, k):
-        return patches_conv(x, k, stride, (rows, columns))
 
     def ours(x, k):
         return conv_general_dilated(x, k, strides, padding, dimension_numbers=NHWC)
@@ -68,19 +75,49 @@ def test_small_convolutions_go_by_patches_with_laxs_outputs_and_gradients(case):
     @jax.jit
     def both(x, k):
         lax_alone = with_gradients(lambda x, k: by_lax(x, k, strides, padding), x, k)
-        return with_gradients(patches, x, k), lax_alone
+        own = with_gradients(lambda x, k: conv2d(x, k, stride, (rows, columns)), x, k)
+        return own, lax_alone
 
     found, expected = both(x, kernel)
     for name, mine, theirs in zip(("output", "dx", "dkernel"), found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4, err_msg=name)
     if jax.default_backend() == "cpu":
-        assert trace(ours, x, kernel) == trace(patches, x, kernel)
+        assert "custom_vjp" in trace(ours, x, kernel)
 
 
-# What `patches_conv` can't do or is slow at: strides, padding, further settings, input channels.
+@pytest.mark.parametrize("block", [1, 2, 3, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_blocks_of_any_length_make_the_same_rows(block, stride):
+    x, kernel = tensors((6, 11), 3, 5, (3, 5))
+    found = jax.jit(by_rows, static_argnums=(2, 3, 4))(x, kernel, stride, (1, 2), block)
+    expected = by_lax(x, kernel, (stride, stride), ((1, 1), (2, 2)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_stays_half_precision():
+    for size, kernel_size in (((2, 2), (3, 3)), ((8, 8), (3, 3))):
+        x, kernel = (t.astype(jnp.bfloat16) for t in tensors(size, 4, 6, kernel_size))
+        out, d_x, d_kernel = with_gradients(lambda x, k: conv2d(x, k, 2, (1, 1)), x, kernel)
+        assert {out.dtype, d_x.dtype, d_kernel.dtype} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_what_is_slow_on_a_cpu_is_in_no_convolutions_gradient(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    # XLA's own way with a strided convolution's gradient is one of an image dilated by zeros.
+    x, kernel = tensors((8, 8), 20, 24, (3, 3))
+    program = jax.jit(partial(with_gradients, lambda x, k: conv2d(x, k, 2, (1, 1))))
+    text = program.lower(x, kernel).as_text()
+    dilated = [line for line in text.splitlines() if "lhs_dilate = [2, 2]" in line]
+    assert text.count("stablehlo.convolution") == 2
+    assert not dilated
+    # One that is smaller than its kernel is a matrix product each.
+    x, kernel = tensors((2, 2), 20, 24, (3, 3))
+    assert "stablehlo.convolution" not in program.lower(x, kernel).as_text()
+
+
+# What `conv2d` does not do: strides, padding, further settings, input channels.
 BY_LAX = {
-    "a large output": ((1, 1), ((1, 1), (1, 1)), {}, (8, 8), 4),
-    "many inputs, stride 2": ((2, 2), ((1, 1), (1, 1)), {}, (16, 16), 8),
+    "padding beyond the kernel": ((1, 1), ((3, 3), (1, 1)), {}, (8, 8), 4),
     "strides that differ": ((2, 1), ((1, 1), (1, 1)), {}, (4, 4), 4),
     "padding by name": ((2, 2), "SAME", {}, (4, 4), 4),
     "one-sided padding": ((1, 1), ((0, 1), (1, 1)), {}, (4, 4), 4),
