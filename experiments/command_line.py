@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import tyro
 
-from experiments import config_checks, device_config, quiet
+from experiments import compiled, config_checks, device_config, memory, quiet
 from experiments.run_directory import RunDirectory
 from experiments.stopping import Stopped, handling
 from jaxlessons.errors import UserError
@@ -38,6 +38,8 @@ FREE_ON_RESUME = {
     "output",
     *(
         "sample",
+        "predict",
+        "top",
         "checkpoint",
         "length",
         "samples",
@@ -57,6 +59,7 @@ def parse(
     argv: Sequence[str] | None = None,
     choice: str = "model",
     parallel: bool = False,
+    fit: Callable[[C, str | None], C] = lambda config, dataset: config,
 ) -> C:
     """The config that the command line asks for.
 
@@ -64,6 +67,7 @@ def parse(
     flags left out, so that --help shows what would really run. With --resume these are the
     saved run's own, and flags that contradict them are refused. choice: what the first of the two
     flags is called instead. parallel: whether the config has the flags of `device_config.Devices`.
+    fit: (those defaults, --dataset) -> the defaults for that data.
     """
     argv = sys.argv[1:] if argv is None else argv
     early = _peek(argv, choice)
@@ -72,7 +76,7 @@ def parse(
     saved = None
     if early.resume and not early.help:
         saved = RunDirectory.existing(early.runs_dir, experiment, early.name)
-    default = defaults(early.model, early.preset)
+    default = fit(defaults(early.model, early.preset), early.dataset)
     if saved is not None:
         default = device_config.forgotten(saved.read_config(default))
     prog = f"python -m experiments.{experiment}"
@@ -90,7 +94,7 @@ def _peek(argv: Sequence[str], choice: str) -> argparse.Namespace:
     runs = Path("runs")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(f"--{choice}", dest="model", nargs="?")
-    for name in ("--preset", "--name"):
+    for name in ("--preset", "--name", "--dataset"):
         parser.add_argument(name, nargs="?")
     parser.add_argument("--runs-dir", "--runs_dir", type=Path, default=runs, const=runs, nargs="?")
     for name, kind in (
@@ -128,7 +132,9 @@ def run(main: Callable[[], None]) -> None:
 
     One of several processes ends so at once, and the others as soon as they miss it.
     """
+    memory.one_heap()
     quiet.silence()
+    compiled.keep()
     try:
         _run(main)
     except BaseException as error:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from experiments import memory
 from experiments.run_directory import RunDirectory
 from experiments.stopping import Stop
 from jaxlessons import checkpoint, devices, metrics, schedules
@@ -107,7 +108,10 @@ class Journal:
         self.bar.update(step - self.bar.n)
 
     def on_epoch(self, end: EpochEnd) -> None:
-        """Evaluates on the validation split, then writes the record and the checkpoint."""
+        """Evaluates on the validation split, then writes the record and the checkpoint.
+
+        What that and the first epoch's compilation leave free goes back to the system.
+        """
         record, validation = self._record(end.state), self.validate(end.state)
         record |= {f"validation_{name}": value for name, value in (validation or {}).items()}
         record |= self.details(end.state)
@@ -115,6 +119,7 @@ class Journal:
         checkpoint.save(self.run.checkpoints, end.state, metrics=validation, **self.saving)
         if devices.is_main():
             tqdm.write(self.line(record))
+        memory.give_back()
         self.epoch_began, self.since_epoch = time.perf_counter(), metrics.Mean()
 
     def _record(self, state: TrainState) -> dict[str, Any]:

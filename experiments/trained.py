@@ -10,12 +10,18 @@ from jaxlessons.errors import UserError
 
 
 def find_checkpoint(
-    given: Path | None, runs_dir: Path, experiment: str, name: str | None, best: str | None = None
+    given: Path | None,
+    runs_dir: Path,
+    experiment: str,
+    name: str | None,
+    best: str | None = None,
+    mode: checkpoint.Mode = "min",
 ) -> tuple[Path, int]:
     """(the folder with checkpoints, the step): of `given`, or of a run, its latest.
 
     given: --checkpoint, a run, the folder of its checkpoints or one of them. name: of the run, the
-    last one unless given. best: a metric; the checkpoint where it is lowest goes before the latest.
+    last one unless given. best: a metric; the checkpoint where it is lowest (mode "max": highest)
+    goes before the latest.
 
     Raises:
       UserError: where there is no checkpoint.
@@ -34,7 +40,7 @@ def find_checkpoint(
             return folder.parent, int(folder.name)
         if (folder / "checkpoints").is_dir():
             folder = folder / "checkpoints"
-    step = None if best is None else checkpoint.best_step(folder, best, "min")
+    step = None if best is None else checkpoint.best_step(folder, best, mode)
     step = checkpoint.latest_good_step(folder) if step is None else step
     if step is None:
         raise UserError(f"{folder} holds no checkpoint: name another by --checkpoint or --name.")

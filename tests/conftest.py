@@ -11,6 +11,10 @@ os.environ["MPLBACKEND"] = "Agg"
 import jax
 import numpy as np
 
+from experiments import memory
+
+# As every experiment begins; here ahead of all tests, since it has to be ahead of jax's threads.
+memory.one_heap()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # For the tests of many devices; the others use the first alone. From now on there are eight.
 jax.config.update("jax_num_cpu_devices", 8)

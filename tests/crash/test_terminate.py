@@ -6,7 +6,7 @@ import time
 
 import pytest
 from crash_endings import assert_ascending, assert_one_sentence, assert_same_arrays, timeless
-from crash_processes import writings
+from crash_processes import last_line, writings
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -35,11 +35,16 @@ def terminate(run, condition):
         return process
 
 
-def a_moment_after_a_step(chance):
+def a_moment_of_training(run, chance):
+    """A condition that holds soon after an epoch's end, many epochs before the last."""
+    before = last_line(run.path)
+
     def due(process):
-        if process.stepped:
-            time.sleep(chance.uniform(0, 4))
-        return process.stepped
+        met = process.stepped and last_line(run.path) != before
+        if met:
+            # Less than an epoch, so that no machine is too fast for it.
+            time.sleep(chance.uniform(0, 0.2))
+        return met
 
     return due
 
@@ -47,13 +52,15 @@ def a_moment_after_a_step(chance):
 @pytest.mark.slow
 def test_sigterm_saves_and_the_end_is_that_of_an_unbroken_run(runs, unbroken):
     whole, run, chance = unbroken("char"), runs("char", "terminated"), random.Random(5)
-    moments = [
-        a_moment_after_a_step(chance),
-        lambda process: process.stepped and writings(run.path)["checkpoint"],
-        a_moment_after_a_step(chance),
-    ]
-    for moment in moments:
-        process = terminate(run, moment)
+
+    def training():
+        return a_moment_of_training(run, chance)
+
+    def writing():
+        return lambda process: process.stepped and writings(run.path)["checkpoint"]
+
+    for moment in (training, writing, training):
+        process = terminate(run, moment())
         assert_one_sentence(process, "and saved: go on by python -m experiments.char_rnn --resume")
         step = run.good_steps()[-1]
         assert f"Stopped at step {step} of 660" in process.err

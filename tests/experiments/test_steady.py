@@ -4,8 +4,10 @@ The long forms: pytest -m slow tests/experiments/test_steady.py --epochs 1000, o
 """
 
 import os
+import resource
 import signal
 import statistics
+import sys
 import time
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from experiments import char_report, char_rnn, cifar_cnn, report
+from experiments import char_report, char_rnn, cifar_cnn, memory, report
 from experiments.journal import Journal
 from jaxlessons.data import cifar10
 
@@ -28,6 +30,7 @@ CHAR = (
     "--min-frequency 1 --validation 0.1 --epochs 1e5 --schedule constant --steps-per-call 10 "
     "--text text.txt"
 )
+GLIBC = pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps what is freed")
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_nothing_is_compiled_after_the_first_epoch(watched, cases, case):
 @pytest.mark.parametrize("case", ["cifar", "char"])
 def test_many_epochs_take_no_more_memory_nor_time_than_the_first(watched, cases, case, request):
     minutes, most = (request.config.getoption(name) for name in ("--minutes", "--epochs"))
-    end = time.monotonic() + 60 * (minutes or 0) / 2
+    end = time.monotonic() + 60 * (minutes or 0)
     epochs = watched(
         *cases[case], lambda count: time.monotonic() > end if minutes else count >= most
     )
@@ -107,6 +110,36 @@ def test_many_epochs_take_no_more_memory_nor_time_than_the_first(watched, cases,
     )
     # Of time, what grew with each epoch would have grown ten times over.
     assert late[0] < 1.3 * early[0]
-    # Of memory, a checkpoint leaves something behind in orbax or tensorstore, which is still to be
-    # found; a batch that was kept would be more.
-    assert (late[1] - early[1]) / (len(epochs) - 2 * tenth) < 0.5
+    # Of memory, tensorstore never frees what its KvStore.Spec.to_json gives, which orbax asks for
+    # with each array of each checkpoint: 23 KB an epoch here. One measurement differs from the next
+    # by some megabytes.
+    assert late[1] - early[1] < 10 + 0.03 * (len(epochs) - 2 * tenth)
+
+
+@GLIBC
+def test_freed_memory_goes_back_to_the_system():
+    resident = psutil.Process().memory_info
+    # Too small for an mmap of their own, and with one that stays on top of the rest.
+    held = [b"x" * 100_000 for _ in range(1000)]
+    top = b"y" * 100_000
+    del held
+    before = resident().rss
+    memory.give_back()
+    assert before - resident().rss > 50_000_000
+    assert len(top) == 100_000
+
+
+@GLIBC
+def test_freed_memory_is_used_again_without_a_page_fault():
+    def faults():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    def use():
+        return len(b"x" * 100_000_000)
+
+    use()
+    before = faults()
+    for _ in range(3):
+        use()
+    # At 4 KB a page it would be 73,000.
+    assert faults() - before < 500
