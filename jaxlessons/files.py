@@ -10,10 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jaxlessons.errors import UserError
+
 # errno of a disk that is full or that may not be written.
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 _TEMPORARY = re.compile(r"\..+\.\d+(\.[^.]+)?")
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with ~ and ~user written out; UserError where there is no such home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} begins with a home folder that is not known here: write the whole path."
+        ) from error
 
 
 @contextmanager

@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-from jaxlessons.files import is_leftover, remove_leftovers, replacing
+from jaxlessons import checkpoint
+from jaxlessons.data import cifar10, images, mnist, names, photos, text
+from jaxlessons.errors import UserError
+from jaxlessons.files import expanded, is_leftover, remove_leftovers, replacing
 
 
 def test_the_new_file_takes_the_place_of_the_old_one_at_the_end(tmp_path):
@@ -91,3 +94,33 @@ def test_an_error_of_the_disk_names_the_file_and_not_the_temporary(tmp_path):
     with pytest.raises(OSError, match=r"reset$") as caught, replacing(path):
         raise OSError(errno.ECONNRESET, "reset")
     assert caught.value.filename is None
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/a.csv") == expanded(tmp_path / "a.csv") == tmp_path / "a.csv"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        expanded,
+        names.load,
+        lambda path: names.load("a.csv", path),
+        lambda path: names.load(data_dir=path),
+        text.load,
+        lambda path: text.load("nietzsche", path),
+        cifar10.load,
+        lambda path: mnist.load("mnist", path),
+        images.read,
+        photos.load,
+        checkpoint.latest_step,
+    ],
+)
+def test_a_home_folder_that_nobody_has_is_told(read):
+    message = (
+        "~nobody-at-all/x begins with a home folder that is not known here: write the whole path."
+    )
+    with pytest.raises(UserError) as caught:
+        read("~nobody-at-all/x")
+    assert str(caught.value) == message

@@ -68,15 +68,20 @@ def random_translate(key: jax.Array, images: jax.Array, by: int = 4) -> jax.Arra
     return random_crop(key, images, pad=by, mode="constant")
 
 
-def cutout(key: jax.Array, images: jax.Array, size: int = 8, fill: float = 0) -> jax.Array:
+def cutout(
+    key: jax.Array, images: jax.Array, size: int = 8, fill: float = 0, inside: bool = False
+) -> jax.Array:
     """Covers a size x size square, its centre anywhere in the image (DeVries and Taylor, 2017).
 
-    At the border part of the square falls outside. On uint8 images give `fill` the mean colour.
+    At the border part of the square falls outside, unless it is to be `inside` as a whole. On
+    uint8 images give `fill` the mean colour.
     """
     batch, height, width, _ = images.shape
     row_key, column_key = jax.random.split(key)
-    top = jax.random.randint(row_key, (batch, 1), 0, height) - size // 2
-    left = jax.random.randint(column_key, (batch, 1), 0, width) - size // 2
+    places = (height - size + 1, width - size + 1) if inside else (height, width)
+    before = 0 if inside else size // 2
+    top = jax.random.randint(row_key, (batch, 1), 0, places[0]) - before
+    left = jax.random.randint(column_key, (batch, 1), 0, places[1]) - before
     rows, columns = jnp.arange(height)[None, :], jnp.arange(width)[None, :]
     in_rows = (rows >= top) & (rows < top + size)
     in_columns = (columns >= left) & (columns < left + size)

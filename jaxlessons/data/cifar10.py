@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import inspect
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from jaxlessons.data import cifar10_builder, cifar10_cache, cifar10_files
+from jaxlessons.data import cifar10_builder, cifar10_files, image_cache
 from jaxlessons.data import shapes as formula
-from jaxlessons.data.cifar10_files import Arrays
-from jaxlessons.data.download import DATA_VARIABLE, NoNetworkError, Source, cache_dir, fetch
+from jaxlessons.data.download import (
+    DATA_VARIABLE,
+    NoNetworkError,
+    Source,
+    cache_dir,
+    cache_errors,
+    fetch,
+)
+from jaxlessons.data.image_set import Arrays, statistics
+from jaxlessons.data.image_set import ImageSet as ImageSet
 from jaxlessons.errors import UserError
+from jaxlessons.files import expanded
 
 CLASSES = (
     "airplane",
@@ -48,25 +52,6 @@ HOLDS = (
 SHAPES = {"train": (50_000, 0), "test": (10_000, 1)}  # how many images, and the seed
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images `[n, 32, 32, 3]` uint8 and labels `[n]` int32 of a training and a test split.
-
-    name: "CIFAR-10" or "shapes". source: a sentence on where it came from. mean, std: of each
-    channel over the training images, with pixels in 0..1.
-    """
-
-    name: str
-    source: str
-    classes: tuple[str, ...]
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
 def load(data_dir: str | Path | None = None, *, offline_default: bool = True) -> ImageSet:
     """CIFAR-10 from `data_dir`, else from JAXLESSONS_DATA, else downloaded once and kept.
 
@@ -82,9 +67,9 @@ def load(data_dir: str | Path | None = None, *, offline_default: bool = True) ->
       NoNetworkError: without a folder and without network, if not `offline_default`.
     """
     if data_dir is not None:
-        return _load_given(Path(data_dir).expanduser(), "data_dir")
+        return _load_given(expanded(data_dir), "data_dir")
     if from_environment := os.environ.get(DATA_VARIABLE):
-        return _load_given(Path(from_environment).expanduser(), DATA_VARIABLE)
+        return _load_given(expanded(from_environment), DATA_VARIABLE)
     try:
         return _load_cached()
     except NoNetworkError as error:
@@ -93,32 +78,25 @@ def load(data_dir: str | Path | None = None, *, offline_default: bool = True) ->
         return shapes(f"no data folder was given and {str(error).rstrip('.')}")
 
 
-def shapes(why: str = "they were asked for") -> ImageSet:
-    """The embedded default, 50,000 and 10,000 images; `why` completes its source's sentence."""
-    path = cache_dir() / "arrays" / "shapes.npz"
-    made_from = cifar10_cache.digest(inspect.getsource(formula) + repr(SHAPES))
-    arrays = cifar10_cache.read_arrays(path, made_from)
+def shapes(why: str = "they were asked for", *, grey: bool = False) -> ImageSet:
+    """The embedded default, 50,000 and 10,000 images; `why` completes its source's sentence.
+
+    grey: whether they are to be 28x28 with one channel, as MNIST's, and not 32x32 in colour.
+    """
+    name, size, channels = ("grey shapes", 28, 1) if grey else ("shapes", 32, 3)
+    path = cache_dir() / "arrays" / f"{name.replace(' ', '-')}.npz"
+    made_from = image_cache.digest(inspect.getsource(formula) + repr(SHAPES))
+    arrays = image_cache.read_arrays(path, made_from, (size, size, channels))
     if arrays is None:
-        train, test = (formula.make_shapes(*SHAPES[split]) for split in ("train", "test"))
+        train, test = (
+            formula.make_shapes(*SHAPES[split], size, channels) for split in ("train", "test")
+        )
         arrays = Arrays(*train, *test)
         with contextlib.suppress(OSError):  # it only saves seconds
-            cifar10_cache.write_arrays(path, arrays, made_from)
+            image_cache.write_arrays(path, arrays, made_from)
     source = f"made by a formula, since {why}"
-    mean, std = _statistics(arrays.train_images)
-    return ImageSet("shapes", source, formula.CLASSES, *arrays, mean, std)
-
-
-def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, with pixels in 0..1."""
-    levels = np.arange(256) / 255
-    mean, std = [], []
-    for channel in range(images.shape[-1]):
-        # Counting levels needs no floating-point copy of the images.
-        blocks = np.array_split(images[..., channel], 1 + len(images) // 5000)
-        counts = sum(np.bincount(block.ravel(), minlength=256) for block in blocks)
-        mean.append(float(np.average(levels, weights=counts)))
-        std.append(float(np.average((levels - mean[-1]) ** 2, weights=counts) ** 0.5))
-    return tuple(mean), tuple(std)
+    mean, std = statistics(arrays.train_images)
+    return ImageSet(name, source, formula.CLASSES, *arrays, mean, std)
 
 
 def _cifar10(arrays: Arrays, source: str) -> ImageSet:
@@ -158,51 +136,25 @@ def _load_folder(path: Path, origin: str) -> ImageSet:
     )
 
 
-def _kept_arrays(folder: Path) -> tuple[Path, str]:
-    """Where the decoded arrays of the TFDS copy in `folder` are kept, and what they come from."""
-    name = f"cifar10-{cifar10_cache.digest(str(folder.resolve()))[:16]}.npz"
-    return cache_dir() / "arrays" / name, cifar10_cache.fingerprint(folder)
-
-
 def _read_prepared(folder: Path, *, must_keep: bool) -> Arrays:
     """The TFDS copy in `folder`, decoded once and kept as arrays for as long as it is the same."""
-    path, made_from = _kept_arrays(folder)
-    arrays = cifar10_cache.read_arrays(path, made_from)
-    if arrays is None:
-        arrays = cifar10_builder.read_prepared(folder)
-        # A folder of the user's can be read again, if slowly, where the cache can't be written.
-        with contextlib.nullcontext() if must_keep else contextlib.suppress(OSError):
-            cifar10_cache.write_arrays(path, arrays, made_from)
-    return arrays
+
+    def decode(folder: Path) -> Arrays:
+        return cifar10_builder.read_prepared(folder)
+
+    return image_cache.read_copy("cifar10", folder, decode, must_keep=must_keep)
 
 
 def _load_cached() -> ImageSet:
     """CIFAR-10 from the cache, where the published archive is downloaded and prepared first."""
     cache = cache_dir()
     folder = cifar10_builder.prepared_folder(cache)
-    with _explained(cache):
+    with cache_errors(cache):
         if folder.exists():
             arrays = _read_prepared(folder, must_keep=True)
         else:
             arrays = cifar10_files.read_archive(fetch(ARCHIVE, cache / "downloads"))
             cifar10_builder.prepare(arrays, cache, CLASSES)
-            path, made_from = _kept_arrays(folder)
-            cifar10_cache.write_arrays(path, arrays, made_from)
+            path, made_from = image_cache.kept_copy("cifar10", folder)
+            image_cache.write_arrays(path, arrays, made_from)
     return _cifar10(arrays, f"{ARCHIVE.url}, prepared in {folder}")
-
-
-@contextlib.contextmanager
-def _explained(cache: Path) -> Iterator[None]:
-    """Turns what the disk refuses into a UserError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"The disk of {cache} is full; free half a gigabyte, or set JAXLESSONS_CACHE to a "
-                "folder on another disk."
-            ) from error
-        raise UserError(
-            f"{cache} can't be used as the cache ({error}); set JAXLESSONS_CACHE to a folder that "
-            "can be written."
-        ) from error

@@ -10,15 +10,15 @@ import tarfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxlessons.data.cifar10_pickle import PickledArray, load_bytes
+from jaxlessons.data.image_set import Arrays, check_labels
 from jaxlessons.errors import UserError, reason
 
 RECORDS = 10_000  # in a batch file
-CLASS_COUNT = 10
 LARGEST_LABEL = 2**31  # that is taken for one; a message can't show every integer of Python's
 PIXELS = 3 * 32 * 32
 BINARY_FOLDER, PYTHON_FOLDER = "cifar-10-batches-bin", "cifar-10-batches-py"
@@ -27,15 +27,6 @@ BINARY_BATCHES = tuple(f"{name}.bin" for name in PYTHON_BATCHES)
 
 Batch = tuple[np.ndarray, np.ndarray]
 Parse = Callable[[bytes, str], Batch]
-
-
-class Arrays(NamedTuple):
-    """Images `[n, 32, 32, 3]` uint8 and labels `[n]` int32 of both splits."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
 
 
 def has_batches(folder: Path) -> bool:
@@ -185,17 +176,6 @@ def parse_python(blob: bytes, name: str) -> Batch:
 def _images(planes: np.ndarray) -> np.ndarray:
     """`[n, 3072]`, the red, green and blue planes of each image, to `[n, 32, 32, 3]`."""
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-
-
-def check_labels(labels: np.ndarray, name: str) -> np.ndarray:
-    """`labels` as int32; raises UserError, naming `name`, unless all of them are 0 to 9."""
-    outside = np.flatnonzero((labels < 0) | (labels >= CLASS_COUNT))
-    if len(outside):
-        raise UserError(
-            f"{name} has the label {labels[outside[0]]} at record {outside[0]:,} where CIFAR-10's "
-            "are 0 to 9: it is altered or another data set; get it again."
-        )
-    return labels.astype(np.int32)
 
 
 def _unpickle(blob: bytes, name: str) -> Any:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import http.client
 import os
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from jaxlessons.errors import UserError
-from jaxlessons.files import replacing
+from jaxlessons.files import expanded, replacing
 
 DATA_VARIABLE = "JAXLESSONS_DATA"  # names a folder of the user's own with published files
 CHUNK = 1 << 20
@@ -48,9 +51,26 @@ class Source:
 def cache_dir() -> Path:
     """Where downloads and prepared data are kept: JAXLESSONS_CACHE, else the user's cache."""
     if folder := os.environ.get("JAXLESSONS_CACHE"):
-        return Path(folder).expanduser().resolve()
+        return expanded(folder).resolve()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().resolve() / "jaxlessons"
+    return expanded(base).resolve() / "jaxlessons"
+
+
+@contextlib.contextmanager
+def cache_errors(cache: Path) -> Iterator[None]:
+    """Turns what the disk refuses into a UserError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"The disk of {cache} is full; free half a gigabyte, or set JAXLESSONS_CACHE to a "
+                "folder on another disk."
+            ) from error
+        raise UserError(
+            f"{cache} can't be used as the cache ({error}); set JAXLESSONS_CACHE to a folder that "
+            "can be written."
+        ) from error
 
 
 def check_file(path: Path, source: Source) -> None:

@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from jaxlessons.data.srgb import to_srgb, upright
 from jaxlessons.errors import UserError, reason
-from jaxlessons.files import replacing
+from jaxlessons.files import expanded, replacing
 from jaxlessons.quiet import QUIET
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -45,7 +45,7 @@ def read(path: str | Path, size: int | None = None) -> np.ndarray:
         file's header tells before anything is decoded; when it has more than MAX_BYTES bytes;
         when `size` is below 1.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if size is not None and size < 1:
         raise UserError(f"The size of {path} is to be {size}: it must be 1 or more pixels.")
     with explained(path, "picture", "name a JPEG, PNG or WebP file"), open_image(path) as image:
@@ -191,7 +191,7 @@ def write_png(path: str | Path, picture: np.ndarray, settings: Mapping[str, Any]
 
 def read_settings(path: str | Path) -> dict[str, Any]:
     """The settings that `write_png` stored in a PNG; UserError when it has none or broken ones."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     with explained(path, "picture", "name a PNG file of ours"), open_image(path) as image:
         text = getattr(image, "text", {}).get(TEXT_KEY)
     if text is None:

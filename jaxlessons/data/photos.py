@@ -14,6 +14,7 @@ from PIL import Image
 from jaxlessons.data import images
 from jaxlessons.data.srgb import upright
 from jaxlessons.errors import UserError
+from jaxlessons.files import expanded
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SPLITS = ("train", "valid")
@@ -47,7 +48,7 @@ def load(folder: str | Path, size: int = 128) -> PhotoSet:
       UserError: when a folder is missing or empty, the splits' classes differ, there are fewer
         than two, or a photo can't be read; it names which.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     if size < 1:
         raise UserError(f"The photos' size is {size}: it must be 1 or more pixels.")
     classes = _classes(folder)

@@ -62,27 +62,33 @@ FIGURES: tuple[Inside, ...] = (
 )
 
 
-def make_shapes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` images `[count, 32, 32, 3]` uint8 and labels `[count]` int32, every class as often.
+def make_shapes(
+    count: int, seed: int, size: int = SIZE, channels: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """`count` images `[count, size, size, channels]` uint8 and labels `[count]` int32.
+
+    Every class is as frequent; by default the images are 32 pixels wide and in colour.
 
     The same for a seed on every machine up to rounding: RandomState's stream is frozen.
     """
     random = np.random.RandomState(seed)
     labels = random.permutation(np.arange(count, dtype=np.int32) % len(CLASSES))
-    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    images = np.empty((count, size, size, channels), np.uint8)
     for kind, inside in enumerate(FIGURES):
         for where in np.array_split(np.flatnonzero(labels == kind), 1 + count // 5000):
-            images[where] = _draw(random, inside, len(where))
+            images[where] = _draw(random, inside, len(where), size, channels)
     return images, labels
 
 
-def _draw(random: np.random.RandomState, inside: Inside, count: int) -> np.ndarray:
-    """`count` images of one figure, `[count, 32, 32, 3]` uint8."""
+def _draw(
+    random: np.random.RandomState, inside: Inside, count: int, size: int, channels: int
+) -> np.ndarray:
+    """`count` images of one figure, `[count, size, size, channels]` uint8."""
 
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
         return random.uniform(low, high, (count, *shape)).astype(np.float32)
 
-    axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE * 2 - 1
+    axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     y, x = axis[None, :, None], axis[None, None, :]
     radius, turn = uniform(0.3, 0.6, 1, 1), uniform(0, 2 * np.pi, 1, 1)
     dx, dy = x - uniform(-0.4, 0.4, 1, 1), y - uniform(-0.4, 0.4, 1, 1)
@@ -92,14 +98,15 @@ def _draw(random: np.random.RandomState, inside: Inside, count: int) -> np.ndarr
 
     # A background that shades from one colour to another, and a figure that differs from its
     # middle by at least 60 of 255 in some channel, darker or brighter alike.
-    slope = uniform(-40, 40, 1, 1, 3) * x[..., None] + uniform(-40, 40, 1, 1, 3) * y[..., None]
-    ground = uniform(40, 215, 1, 1, 3)
-    contrast = uniform(60, 130, 1, 1, 3) * random.choice(
-        np.array([-1, 1], np.float32), (count, 1, 1, 3)
+    shade = uniform(-40, 40, 1, 1, channels) * x[..., None]
+    shade = shade + uniform(-40, 40, 1, 1, channels) * y[..., None]
+    ground = uniform(40, 215, 1, 1, channels)
+    contrast = uniform(60, 130, 1, 1, channels) * random.choice(
+        np.array([-1, 1], np.float32), (count, 1, 1, channels)
     )
     contrast = np.where((ground + contrast < 0) | (ground + contrast > 255), -contrast, contrast)
     # The two halves of a random byte make triangular noise, ten times as fast as a Gaussian.
-    luck = np.frombuffer(random.bytes(count * SIZE * SIZE * 3), np.uint8)
-    noise = ((luck & 15) + (luck >> 4)).reshape(count, SIZE, SIZE, 3) * np.float32(2) - 30
-    picture = ground + slope + contrast * mask + noise
+    luck = np.frombuffer(random.bytes(count * size * size * channels), np.uint8)
+    noise = ((luck & 15) + (luck >> 4)).reshape(count, size, size, channels) * np.float32(2) - 30
+    picture = ground + shade + contrast * mask + noise
     return np.clip(picture, 0, 255).astype(np.uint8)

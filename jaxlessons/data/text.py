@@ -17,6 +17,7 @@ from jaxlessons.data.download import (
     fetch,
 )
 from jaxlessons.errors import UserError
+from jaxlessons.files import expanded
 
 DEFAULT = "nietzsche"
 STDLIB = "stdlib"
@@ -142,7 +143,7 @@ def _clause(error: UserError) -> str:
 
 
 def _read_path(text: str | Path) -> tuple[str, str, str]:
-    path = Path(text).expanduser()
+    path = expanded(text)
     try:
         if not str(text) or not path.exists():
             raise UserError(
@@ -184,7 +185,7 @@ def _local_copy(name: str, data_dir: str | Path | None) -> Path | None:
     if not given:
         return None
     origin = DATA_VARIABLE if data_dir is None else "the data folder"
-    folder = Path(given).expanduser()
+    folder = expanded(given)
     path = folder / f"{name}.txt"
     try:
         if not folder.exists():

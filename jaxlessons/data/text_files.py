@@ -35,7 +35,7 @@ def read_file(path: Path) -> str:
         raise _unreadable(path, error) from error
     if not content:
         raise UserError(f"{path} is empty: name a file with text in it.")
-    return _decode(content, path)
+    return decode(content, path)
 
 
 def read_folder(folder: Path) -> tuple[str, int]:
@@ -88,7 +88,8 @@ def read_standard_library(folder: Path | None = None) -> tuple[str, str]:
     return "\n".join(modules)[:STDLIB_CHARACTERS], source
 
 
-def _decode(content: bytes, path: Path) -> str:
+def decode(content: bytes, path: Path) -> str:
+    """The text of `path`'s UTF-8 content, as `read_file` gives it; UserError for any other."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxlessons.data.cifar10_files import Arrays
+from jaxlessons.data.image_set import Arrays
 
 NAMES = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
 

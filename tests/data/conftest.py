@@ -6,8 +6,8 @@ import pytest
 from cifar10_setup import NAMES
 
 from jaxlessons.data import cifar10, cifar10_builder, cifar10_files
-from jaxlessons.data.cifar10_files import Arrays
 from jaxlessons.data.download import Source
+from jaxlessons.data.image_set import Arrays
 
 COUNT = 20  # records in a batch, for speed; the tests set cifar10_files.RECORDS to it
 

@@ -116,6 +116,22 @@ def test_cutout_covers_a_square_clipped_at_the_border_centred_anywhere(size):
     assert equally_likely(found, height * width)
 
 
+@pytest.mark.parametrize("size", [3, 4])
+def test_cutout_inside_covers_a_whole_square_and_every_place_is_as_likely(size):
+    height, width, count = 6, 7, 4000
+    images = np.full((count, height, width, 2), 7, np.uint8)
+    out = drawn(partial(augment.cutout, size=size, fill=3, inside=True), images)
+    rows, columns = height - size + 1, width - size + 1
+    found = np.full(count, -1)
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        expected = np.full((height, width, 2), 7, np.uint8)
+        expected[row : row + size, column : column + size] = 3
+        found[(out == expected).all((1, 2, 3))] = place
+    assert (found >= 0).all()
+    assert equally_likely(found, rows * columns)
+
+
 MIX_KEY = jax.random.key(5, impl="rbg")  # compiles in half the time
 mixup = jax.jit(augment.mixup, static_argnums=3)
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from array_record.python import array_record_module
 
-from jaxlessons.data import cifar10_builder
+from jaxlessons.data import cifar10_builder, tfds_copy
 from jaxlessons.data.cifar10_builder import prepare, read_prepared
-from jaxlessons.data.cifar10_files import Arrays
 from jaxlessons.data.cifar10_tfrecord import masked_crc32c, read_tfrecord
+from jaxlessons.data.image_set import Arrays
 from jaxlessons.errors import UserError
 
 CLASSES = tuple("abcdefghij")
@@ -219,7 +219,7 @@ def test_array_records_full_disk_is_an_os_error(arrays, tmp_path, monkeypatch):
         def download_and_prepare(self, **_):
             raise RuntimeError("write() failed: No space left on device; at byte 90607616")
 
-    monkeypatch.setattr(cifar10_builder, "_make_builder", lambda *_: FullDisk())
+    monkeypatch.setattr(tfds_copy, "_make_builder", lambda *_: FullDisk())
     with pytest.raises(OSError, match="No space left") as caught:
         prepare(arrays, tmp_path, CLASSES)
     assert caught.value.errno == errno.ENOSPC

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxlessons.data import cifar10_files
-from jaxlessons.data.cifar10_files import Arrays, read_archive, read_folder
+from jaxlessons.data.cifar10_files import read_archive, read_folder
+from jaxlessons.data.image_set import Arrays
 from jaxlessons.errors import UserError
 
 COUNT = 20  # records in a batch, for speed

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from jaxlessons.data import cifar10_builder, cifar10_files
-from jaxlessons.data.cifar10_cache import read_arrays, write_arrays
 from jaxlessons.data.cifar10_files import PYTHON_BATCHES, parse_python, read_archive, read_folder
 from jaxlessons.data.cifar10_tfrecord import masked_crc32c, read_tfrecord
+from jaxlessons.data.image_cache import read_arrays, write_arrays
 from jaxlessons.errors import UserError
 
 

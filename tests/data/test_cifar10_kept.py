@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cifar10_setup import assert_holds, flip, forbid
 
-from jaxlessons.data import cifar10, cifar10_builder, cifar10_cache
+from jaxlessons.data import cifar10, cifar10_builder, image_cache
 from jaxlessons.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -54,17 +54,17 @@ def test_an_altered_array_file_is_refused_by_name(copy, cache, place):
 @pytest.mark.parametrize("left", [0.0, 0.001, 0.5, 0.999])
 def test_a_truncated_array_file_is_refused_by_name(arrays, tmp_path, left):
     path = tmp_path / "a.npz"
-    cifar10_cache.write_arrays(path, arrays, "folder")
+    image_cache.write_arrays(path, arrays, "folder")
     path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
     with pytest.raises(UserError, match=f"{path} is truncated or altered .*delete it"):
-        cifar10_cache.read_arrays(path, "folder")
+        image_cache.read_arrays(path, "folder")
 
 
 def test_an_array_file_of_another_make_is_refused_by_name(arrays, tmp_path):
     path = tmp_path / "a.npz"
-    cifar10_cache.write_arrays(path, arrays._replace(test_labels=arrays.test_labels[:3]), "folder")
+    image_cache.write_arrays(path, arrays._replace(test_labels=arrays.test_labels[:3]), "folder")
     with pytest.raises(UserError, match=rf"{path} is .*\(20, 32, 32, 3\)"):
-        cifar10_cache.read_arrays(path, "folder")
+        image_cache.read_arrays(path, "folder")
 
 
 # The download.

@@ -16,10 +16,18 @@ import numpy as np
 from npz_files import npy, npz
 from reader import Reader, Seed
 
-from jaxlessons.data import cifar10, cifar10_builder, cifar10_files, text, text_files
-from jaxlessons.data.cifar10_cache import read_arrays
-from jaxlessons.data.cifar10_files import Arrays
+from jaxlessons.data import (
+    cifar10,
+    cifar10_builder,
+    cifar10_files,
+    mnist,
+    name_files,
+    text,
+    text_files,
+)
 from jaxlessons.data.cifar10_tfrecord import masked_crc32c, read_tfrecord
+from jaxlessons.data.image_cache import read_arrays
+from jaxlessons.data.image_set import Arrays
 from jaxlessons.data.vocabulary import Vocabulary
 
 COUNT = 2  # records in a batch
@@ -34,26 +42,29 @@ BATCHES = dict(zip(NAMES, zip(np.split(IMAGES, 6), np.split(LABELS, 6), strict=T
 def make() -> list[Reader]:
     cifar10_files.RECORDS = COUNT
     cifar10_builder.SPLITS = {"train": 5 * COUNT, "test": COUNT}
+    mnist.SPLITS = {"train": 5 * COUNT, "test": COUNT}
     return [
         Reader("arrays", arrays_seeds(), read_npz),
         Reader("batches", batch_seeds(), read_batches),
         Reader("archive", archive_seeds(), lambda path: check(cifar10_files.read_archive(path))),
+        Reader("idx", idx_seeds(), read_idx_files),
         Reader("tfrecord", tfrecord_seeds(), read_records),
         Reader("text", text_seeds(), read_text),
+        Reader("names", names_seeds(), read_names),
         Reader("vocabulary", vocabulary_seeds(), read_vocabulary, "This is no vocabulary"),
     ]
 
 
-def check(found: Arrays, *, unchanged: bool = False) -> None:
+def check(found: Arrays, *, whole: Arrays = WHOLE, unchanged: bool = False) -> None:
     """What the readers promise of any file that they take."""
-    for images, labels, splits in ((*found[:2], WHOLE[:2]), (*found[2:], WHOLE[2:])):
+    for images, labels, splits in ((*found[:2], whole[:2]), (*found[2:], whole[2:])):
         assert images.shape == splits[0].shape
         assert images.dtype == np.uint8
         assert labels.shape == splits[1].shape
         assert labels.dtype == np.int32
         assert ((labels >= 0) & (labels < 10)).all()
     if unchanged:
-        for mine, theirs in zip(found, WHOLE, strict=True):
+        for mine, theirs in zip(found, whole, strict=True):
             np.testing.assert_array_equal(mine, theirs)
 
 
@@ -158,6 +169,53 @@ def archive_seeds() -> tuple[Seed, ...]:
     )
 
 
+# --- MNIST
+
+
+def idx(array: np.ndarray) -> bytes:
+    head = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return head + array.astype(np.uint8).tobytes()
+
+
+GREY = WHOLE._replace(
+    train_images=WHOLE.train_images[:, :28, :28, :1], test_images=WHOLE.test_images[:, :28, :28, :1]
+)
+IDX = {
+    "train-images-idx3-ubyte": idx(GREY.train_images[..., 0]),
+    "train-labels-idx1-ubyte": idx(GREY.train_labels),
+    "t10k-images-idx3-ubyte": idx(GREY.test_images[..., 0]),
+    "t10k-labels-idx1-ubyte": idx(GREY.test_labels),
+}
+# 8 MB in 8 kB: a file much larger than the array would not be unpacked.
+BOMB = gzip.compress(bytes(1 << 20), 9, mtime=0) * 8
+
+
+def idx_seeds() -> tuple[Seed, ...]:
+    seeds = []
+    for name, blob in IDX.items():
+        seeds += [Seed(name, blob), Seed(f"{name}.gz", zipped(blob))]
+        # The damage is within what the checksum is of; the second unpacks to far more as well.
+        seeds += [Seed(f"{name}.gz", blob, zipped), Seed(f"{name}.gz", blob, with_bomb(blob))]
+    return tuple(seeds)
+
+
+def with_bomb(whole: bytes) -> Callable[[bytes], bytes]:
+    """The undamaged file alone is as it should be."""
+    return lambda blob: zipped(blob) + (b"" if blob == whole else BOMB)
+
+
+def read_idx_files(path: Path) -> None:
+    """Three good files beside the damaged one."""
+    for name, blob in IDX.items():
+        if name != path.name.removesuffix(".gz"):
+            (path.parent / name).write_bytes(blob)
+    found = mnist.load("mnist", path.parent)
+    check(
+        Arrays(found.train_images, found.train_labels, found.test_images, found.test_labels),
+        whole=GREY,
+    )
+
+
 # --- copies by TensorFlow Datasets
 
 
@@ -241,6 +299,28 @@ def read_text(path: Path) -> None:
     assert min(len(found.train), len(found.validation)) >= text.SHORTEST
     known = Vocabulary.build(content)
     assert known.decode(known.encode(content)) == content
+
+
+def names_seeds() -> tuple[Seed, ...]:
+    rows = 'name,label\r\n"O\'Neill","Irish"\r\nNu\u00f1ez,Spanish\r\n"Day, ""Jr.""\u8a9e",x\n' * 3
+    return (
+        Seed("a.csv", rows.encode()),
+        Seed("a.csv", gzip.compress(rows.encode(), 1, mtime=0)),
+        # The damage is within what the checksum is of.
+        Seed("a.csv.gz", rows.encode(), lambda blob: gzip.compress(blob, 1, mtime=0)),
+    )
+
+
+def read_names(path: Path) -> None:
+    rows = name_files.read(path)
+    assert len(rows.names) == len(rows.labels) == len(rows.lines) > 0
+    assert rows.lines == sorted(set(rows.lines))
+    for name, label in zip(rows.names, rows.labels, strict=True):
+        assert name_files.fault(name, "name") is None
+        assert name_files.fault(label, "label") is None
+        assert (name_files.clean(name), name_files.clean(label)) == (name, label)
+    known = Vocabulary.build("".join(rows.names))
+    assert known.decode(known.encode(rows.names[0])) == rows.names[0]
 
 
 def vocabulary_seeds() -> tuple[Seed, ...]:
