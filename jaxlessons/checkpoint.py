@@ -24,6 +24,7 @@ from jaxlessons.checkpoint_files import (
     say_damaged,
 )
 from jaxlessons.errors import UserError, reason
+from jaxlessons.files import expanded
 
 __all__ = [
     "DamagedError",
@@ -126,7 +127,7 @@ def prune(directory: str | Path, *, keep: int, best: str | None = None, mode: Mo
 
     For a run that was killed between the two.
     """
-    directory = Path(directory).expanduser().resolve()
+    directory = expanded(directory).resolve()
     if all_steps(directory):
         with _manager(directory, writes=True) as manager:
             _prune(manager, directory, keep, best, mode)
@@ -193,7 +194,7 @@ def read_about(
 
 def _find(directory: str | Path, step: int | None, tell: Callable[[str], None]) -> tuple[Path, int]:
     """The absolute path and the step, checked; UserError when it isn't there or is damaged."""
-    directory = Path(directory).expanduser().resolve()
+    directory = expanded(directory).resolve()
     if step is None:
         step = latest_good_step(directory, tell)
         if step is None:
@@ -211,7 +212,7 @@ def _find(directory: str | Path, step: int | None, tell: Callable[[str], None]) 
 
 def best_step(directory: str | Path, metric: str, mode: Mode = "max") -> int | None:
     """The step whose checkpoint has the highest (or lowest) `metric`, or None."""
-    directory = Path(directory).expanduser().resolve()
+    directory = expanded(directory).resolve()
     steps = all_steps(directory)
     if not steps:
         return None

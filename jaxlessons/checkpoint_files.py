@@ -13,14 +13,14 @@ from typing import Any
 import jax
 
 from jaxlessons.errors import UserError
-from jaxlessons.files import DISK_ERRORS, replacing
+from jaxlessons.files import DISK_ERRORS, expanded, replacing
 
 CHECKSUMS = "checksums.json"
 
 
 def check_directory(directory: str | Path) -> Path:
     """The absolute path; UserError where orbax would take it for a pattern and save in vain."""
-    directory = Path(directory).expanduser().resolve()
+    directory = expanded(directory).resolve()
     if found := set(str(directory)) & set("*?[]"):
         raise UserError(
             f"{directory} can't hold checkpoints, because of the {' '.join(sorted(found))} in its "
@@ -123,7 +123,7 @@ def say_damaged(sentence: str) -> None:
 
 def all_steps(directory: str | Path) -> list[int]:
     """The steps that have a finished checkpoint, ascending; empty when there is no directory."""
-    directory = Path(directory).expanduser().resolve()
+    directory = expanded(directory).resolve()
     return [s for s in folders(directory) if finished(directory / str(s))]
 
 
@@ -142,7 +142,7 @@ def latest_good_step(
     Raises:
       DamagedError: when there are finished checkpoints, and all are damaged.
     """
-    directory = Path(directory).expanduser().resolve()
+    directory = expanded(directory).resolve()
     damaged: DamagedError | None = None
     for step in reversed(folders(directory)):
         try:

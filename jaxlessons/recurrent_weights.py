@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxlessons.errors import UserError
+from jaxlessons.state_dicts import as_float32
 
 CELLS = {1: "rnn", 3: "gru", 4: "lstm"}  # by the gates that a weight has rows for
 NAME = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l(0|[1-9]\d*)(_reverse)?")
@@ -82,25 +83,10 @@ def _named(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 f"The state dict has {full_name!r}: give it the weights of one torch.nn.RNN, GRU "
                 "or LSTM alone, such as weight_ih_l0."
             )
-        params[name] = _float32(full_name, value)
+        params[name] = as_float32(full_name, value)
     if not params:
         raise UserError("The state dict is empty: there are no weights to take.")
     return params
-
-
-def _float32(name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind in "cOSUMm":
-            raise TypeError(f"it is of type {array.dtype}")
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).rstrip(".")
-        raise UserError(f"The state dict's {name} is no array of numbers ({reason}).") from error
-    if not np.isfinite(array).all():
-        raise UserError(f"The state dict's {name} holds a value that is not finite in float32.")
-    return array
 
 
 def _suffixes(params: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -43,6 +44,13 @@ def create_state(
     averager: Averager | None = None,
 ) -> TrainState:
     """A fresh state for a Flax module; inputs: a batch (only its shape and type count)."""
+    return make_create_state(module, optimizer, averager)(key, inputs)
+
+
+def make_create_state(
+    module: Any, optimizer: optax.GradientTransformation, averager: Averager | None = None
+) -> Callable[[jax.Array, jax.Array], TrainState]:
+    """(key, inputs) -> `create_state`'s; for many keys, since it is compiled once."""
 
     def init(key: jax.Array, inputs: jax.Array) -> TrainState:
         init_key, train_key = jax.random.split(key)
@@ -60,7 +68,7 @@ def create_state(
     # Resnet2, as to compile them as they stand; they are drawn once. Not for anything else: at
     # this level gradients of convolutions came out wrong.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(init, compiler_options=options)(key, inputs)
+    return jax.jit(init, compiler_options=options)
 
 
 def update(

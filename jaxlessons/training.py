@@ -20,6 +20,7 @@ import optax
 from jaxlessons import loop, losses, metrics
 from jaxlessons.averaging import Averager
 from jaxlessons.devices import SINGLE, Layout
+from jaxlessons.epoch_order import Order, epoch_order, grouped_order
 from jaxlessons.errors import UserError
 from jaxlessons.loop import EpochEnd
 from jaxlessons.metrics import Sums
@@ -31,6 +32,7 @@ __all__ = [
     "EvalStep",
     "Examples",
     "Loss",
+    "Order",
     "Place",
     "TrainState",
     "TrainStep",
@@ -38,12 +40,11 @@ __all__ = [
     "epoch_order",
     "evaluate",
     "fit",
+    "grouped_order",
     "make_eval_step",
     "make_train_step",
     "steps_per_epoch",
 ]
-
-ORDER_STREAM = 0x0E9  # keeps the epochs' keys apart from the steps', which count up from 0
 
 Apply = Callable[..., Any]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -166,12 +167,6 @@ def evaluate(
     return mean.result(), np.concatenate(logits)
 
 
-def epoch_order(key: jax.Array, epoch: int, count: int) -> np.ndarray:
-    """The permutation of `count` examples in this epoch, the same whatever came before."""
-    stream = jax.random.fold_in(key, ORDER_STREAM)
-    return np.asarray(jax.random.permutation(jax.random.fold_in(stream, epoch), count))
-
-
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Whole batches in `count` examples; the rest of an epoch is left out, others each time."""
     if not 1 <= batch_size <= count:
@@ -193,6 +188,7 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     steps_per_call: int | None = None,
     began: tuple[int, int] = (0, 0),
+    order: Order = epoch_order,
     layout: Layout = SINGLE,
 ) -> TrainState:
     """Trains from `state` until `total_steps`, or until `should_stop()`, and returns the state.
@@ -202,6 +198,7 @@ def fit(
     steps_per_call: how many steps one `lax.scan` holds; by default 50, and on a CPU one step
     a call without a scan, inside which XLA runs convolutions on one thread (nine times as slow).
     began: the (step, epoch) at which training on this split, in this batch size, begins.
+    order: of the examples, epoch by epoch; see `epoch_order` and `grouped_order`.
     layout: the devices, as `train_step` was told; `state` is to be placed there. With several, the
     split stays on the host, from where each process takes its share of every batch.
 
@@ -213,8 +210,8 @@ def fit(
     count, per_epoch = len(split.labels), steps_per_epoch(len(split.labels), batch_size)
 
     def places(state: TrainState, epoch: int) -> Place:
-        order = epoch_order(state.key, epoch, count)[: per_epoch * batch_size]
-        rows = order.reshape(per_epoch, batch_size)
+        rows = order(state.key, epoch, count)[: per_epoch * batch_size]
+        rows = rows.reshape(per_epoch, batch_size)
         return Place(rows, np.full(per_epoch, epoch, np.int32))  # type: ignore[arg-type]
 
     def share(place: Any) -> Any:

@@ -59,6 +59,25 @@ def predict(
     return total / (1 + views)
 
 
+def mirror_and_shift(
+    predict: Callable[[jax.Array], jax.Array], images: jax.Array, by: int = 1
+) -> jax.Array:
+    """The mean of `predict` over six views of images `[n, h, w, c]`; jittable.
+
+    Each image and its mirror image, as they are with half of the weight, and moved by `by` pixels
+    down to the right and up to the left with a quarter each; what comes in from outside is
+    mirrored (Jordan, 94% on CIFAR-10 in 3.29 seconds, 2024). predict: images -> logits `[n, ...]`.
+    """
+    height, width = images.shape[1:3]
+    padded = jnp.pad(images, ((0, 0), (by, by), (by, by), (0, 0)), mode="reflect")
+    down_right, up_left = padded[:, :height, :width], padded[:, 2 * by :, 2 * by :]
+
+    def both(view: jax.Array) -> jax.Array:
+        return 0.5 * predict(view) + 0.5 * predict(view[:, :, ::-1])
+
+    return 0.5 * both(images) + 0.25 * both(down_right) + 0.25 * both(up_left)
+
+
 def ensemble(probabilities: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of several networks' probabilities, each `[n, classes]`, with equal weight.
 

@@ -1,6 +1,7 @@
 """Pretrained weights by name: fetched once, checked by their SHA-256, never unpickled.
 
-Those of PyTorch's recurrent layers, given as arrays, are in `recurrent_weights`.
+Those of PyTorch's recurrent layers and torchvision's ResNets, given as arrays, are in
+`recurrent_weights` and `residual_weights`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import numpy as np
 
 from jaxlessons.data.download import NoNetworkError, Source, cache_dir, check_file, fetch
 from jaxlessons.errors import UserError
-from jaxlessons.files import replacing
+from jaxlessons.files import expanded, replacing
 from jaxlessons.models import vgg
 from jaxlessons.recurrent_weights import recurrent_from_torch as recurrent_from_torch
 from jaxlessons.recurrent_weights import recurrent_settings as recurrent_settings
+from jaxlessons.residual_weights import resnet_from_torch as resnet_from_torch
+from jaxlessons.residual_weights import resnet_settings as resnet_settings
 from jaxlessons.weight_files import Convolutions, read_convolutions
 
 KERAS = Source(
@@ -110,7 +113,7 @@ def vgg16(file: str | Path | None = None) -> Weights:
       NoNetworkError: when no source can be reached.
     """
     if file is not None:
-        path = Path(file).expanduser()
+        path = expanded(file)
         stored = read_convolutions(path)
         return _weights(stored, f"the file {path.name}, laid out as by {stored.layout}")
     path, source = _fetched(cache_dir() / "weights")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from jaxlessons import plotting
+from jaxlessons import metrics, plotting
 from jaxlessons.lr_curve import Sweep
 
 RECORDS = [
@@ -74,21 +74,47 @@ def test_a_confusion_matrix_shows_counts_and_the_share_of_each_row():
     assert axes.get_ylabel() == "true class"
 
 
-def test_a_figure_that_can_not_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "curves.png"
-    figure = plotting.plot_curves(RECORDS, np.ones(2), 1, "x")
-    plotting.save_figure(figure, path)
-    before = path.read_bytes()
+def test_a_large_confusion_matrix_has_a_larger_figure():
+    sizes = [
+        plotting.plot_confusion(np.eye(n, dtype=int), [str(k) for k in range(n)], "x")
+        .get_size_inches()
+        .tolist()
+        for n in (2, 10, 20)
+    ]
+    assert sizes[0] == sizes[1] == [7.5, 6.8]
+    assert sizes[2][0] == pytest.approx(11)
 
-    def half(file, **settings):
-        file.write_bytes(b"half")
-        raise OSError("disk")
 
-    monkeypatch.setattr(figure, "savefig", half)
-    with pytest.raises(OSError, match="disk"):
-        plotting.save_figure(figure, path)
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+def test_with_many_classes_a_confusion_matrix_is_no_larger_and_names_some(tmp_path):
+    matrix = np.eye(200, dtype=int)
+    figure = plotting.plot_confusion(matrix, [f"c{k}" for k in range(200)], "x")
+    axes = figure.axes[0]
+    assert figure.get_size_inches()[0] == 20
+    assert len(axes.texts) == 0
+    for ticks, labels in (
+        (axes.get_xticks(), axes.get_xticklabels()),
+        (axes.get_yticks(), axes.get_yticklabels()),
+    ):
+        assert list(ticks) == list(range(0, 200, 4))
+        assert [label.get_text() for label in labels] == [f"c{k}" for k in ticks]
+    plotting.save_figure(figure, tmp_path / "x.png")
+    counted = plotting.plot_confusion(np.eye(30, dtype=int), "x" * 30, "x").axes[0]
+    assert len(counted.texts) == 900
+    assert len(counted.get_xticks()) == 30
+
+
+def test_the_reliability_curve_shows_the_bins_that_have_predictions():
+    confident = np.array([0.6, 0.7, 0.8, 0.9])
+    probabilities = np.stack([confident, 1 - confident], axis=1)
+    found = metrics.reliability(probabilities, np.array([0, 1, 0, 0]), bins=4)
+    figure = plotting.plot_reliability(found, "a net")
+    upper, lower = figure.axes
+    curve, diagonal = upper.lines
+    assert points(curve) == [(pytest.approx(0.65), 0.5), (pytest.approx(0.85), 1)]
+    assert points(diagonal) == [(0, 0), (1, 1)]
+    bars = [[(p.get_x(), p.get_width(), p.get_height()) for p in a.patches] for a in (upper, lower)]
+    assert bars == [[(0.5, 0.25, 0.5), (0.75, 0.25, 1)], [(0.5, 0.25, 2), (0.75, 0.25, 2)]]
+    assert upper.get_title() == "a net"
 
 
 def test_the_learning_rate_plot_shows_both_losses_and_marks_the_suggestions():
@@ -181,3 +207,38 @@ def test_a_zoom_shows_the_box_and_below_it_what_is_inside():
     assert corners == {(0.5, 1.5), (6.5, 1.5), (6.5, 7.5), (0.5, 7.5)}
     assert upper.title.get_text() == "dog 80%"
     assert lower.title.get_text() == "cat 80%\n(dog)"
+
+
+def test_shares_are_bars_by_kind_in_the_order_given():
+    shares = {"a": {"time": 0.5, "FLOPs": 0.25}, "b": {"time": 1.5, "FLOPs": 0.75}}
+    axes = plotting.plot_shares(shares, "x").axes[0]
+    found = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
+    assert found == {"time": [0.5, 1.5], "FLOPs": [0.25, 0.75]}
+    names = dict(
+        zip([t.get_text() for t in axes.get_yticklabels()], axes.get_yticks(), strict=True)
+    )
+    for bars in axes.containers:
+        for bar, name in zip(bars, shares, strict=True):
+            assert abs(bar.get_y() + bar.get_height() / 2 - names[name]) < 0.4
+    assert names["a"] > names["b"]  # the first on top
+    assert axes.lines[0].get_xdata()[0] == 1
+
+
+def test_grey_images_are_shown_in_grey():
+    images = np.full((1, 4, 4, 1), 128, np.uint8)
+    figure = plotting.plot_predictions(
+        images, np.array([0]), np.array([[1.0]]), ("cat",), "x", columns=1
+    )
+    (shown,) = figure.axes[0].images
+    grey = shown.to_rgba(shown.get_array())[..., :3]
+    np.testing.assert_allclose(grey, 128 / 255, atol=0.01)
+
+
+def test_accuracies_are_a_point_a_training_with_their_mean_and_what_was_published():
+    axes = plotting.plot_accuracies([93.0, 95.0, 94.6], "x", reference=94.5).axes[0]
+    trainings, mean, published = axes.lines
+    assert points(trainings) == [(0, 93.0), (1, 95.0), (2, 94.6)]
+    assert list(mean.get_ydata()) == pytest.approx([94.2, 94.2])
+    assert list(published.get_ydata()) == [94.5, 94.5]
+    assert [line.get_label() for line in (mean, published)] == ["mean", "published"]
+    assert len(plotting.plot_accuracies([1.0], "x").axes[0].lines) == 2

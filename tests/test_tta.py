@@ -138,3 +138,17 @@ def test_averaging_probabilities_never_costs_log_loss_on_the_mean():
 def test_what_has_no_meaning_is_refused(call, message):
     with pytest.raises(UserError, match=re.escape(message)):
         call()
+
+
+def test_six_views_are_weighted_by_the_halves_and_quarters_they_were_given():
+    images = np.random.RandomState(2).randint(0, 256, (3, 5, 6, 2)).astype(np.uint8)
+    found = tta.mirror_and_shift(lambda x: x.astype(jnp.float32) ** 2, jnp.asarray(images))
+    padded = np.pad(images.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    expected = 0
+    for place, weight in ((1, 0.5), (0, 0.25), (2, 0.25)):
+        view = padded[:, place : place + 5, place : place + 6]
+        expected = expected + weight * (view**2 + view[:, :, ::-1] ** 2) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # The weights sum to 1.
+    same = tta.mirror_and_shift(lambda x: jnp.full((3, 4), 2.5), jnp.asarray(images), by=2)
+    np.testing.assert_array_equal(same, np.full((3, 4), 2.5))

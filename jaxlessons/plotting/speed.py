@@ -1,0 +1,52 @@
+"""How fast something is: beside something else, and by its size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def plot_speeds(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """How many times as fast we are as each side, a bar from quartile to quartile.
+
+    rows: with "workload", "side" (that of "ours" is left out), "ours_to_this" and "quartiles".
+    """
+    others = [row for row in rows if row["side"] != "ours"]
+    figure = Figure(figsize=(8, 1.4 + 0.4 * max(1, len(others))), layout="constrained")
+    axes: Any = figure.subplots()
+    places = np.arange(len(others))[::-1]
+    for place, row in zip(places, others, strict=True):
+        middle, (low, high) = row["ours_to_this"], row["quartiles"]
+        axes.barh(place, middle, color="C2" if middle >= 1 else "C3", height=0.6)
+        axes.plot([low, high], [place, place], color="black", lw=1.5, marker="|")
+        axes.text(1.02 * max(high, middle), place, f"{middle:.2f}", va="center")
+    axes.axvline(1, color="grey", lw=1, ls="--")
+    axes.set_yticks(places, [f"{row['workload']}, {row['side']}" for row in others])
+    axes.set(title=title, xlabel="times as fast as that side (median and quartiles)")
+    axes.set_xlim(0, 1.15 * max([1.0, *(row["quartiles"][1] for row in others)]))
+    return figure
+
+
+def plot_growth(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Speed by size: a panel for each workload and size, a line for each side.
+
+    rows: with "workload", "size", "value", "side", "unit" and "per_second".
+    """
+    panels = list(dict.fromkeys((row["workload"], row["size"], row["unit"]) for row in rows))
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    figure.suptitle(title)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        workload, size, unit = panel
+        own = [row for row in rows if (row["workload"], row["size"]) == (workload, size)]
+        for side in dict.fromkeys(row["side"] for row in own):
+            points = [(row["value"], row["per_second"]) for row in own if row["side"] == side]
+            axes.plot(*zip(*points, strict=True), marker="o", label=side)
+        axes.set(title=workload, xlabel=size.replace("_", " "), ylabel=f"{unit} a second")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
