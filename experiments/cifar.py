@@ -14,6 +14,7 @@ from experiments import (
     cifar_lr_find,
     cifar_setup,
     device_config,
+    image_data,
     report,
 )
 from experiments.cifar_config import Config
@@ -36,14 +37,17 @@ def train(
     started = time.perf_counter()
     cifar_config.check(config)
     if config.summary:
-        print_summary(cifar_config.network(config, networks, len(cifar10.CLASSES)))
+        shape = image_data.SHAPES[config.dataset]
+        print_summary(cifar_config.network(config, networks, len(cifar10.CLASSES)), shape)
         return
 
-    images = cifar10.load(config.data_dir)
+    images = image_data.load(config.dataset, config.data_dir)
     print(f"Data: {images.name} ({images.source}).")
     if config.preset == "quick":
         whole = "resnet2" if config.model == "fast" else config.model
         lesson = f"python -m experiments.{experiment} --model {whole} --preset lesson"
+        if config.dataset != "cifar10":
+            lesson += f" --dataset {config.dataset}"
         print(f"Preset quick: {config.epochs:g} epochs of {config.model}; the lesson's: {lesson}")
     # A sweep has no use for several.
     layout = SINGLE if config.lr_find else device_config.layout(config)
@@ -87,7 +91,7 @@ def train(
     report.finish(journal, setup, state, config)
 
 
-def print_summary(module: Any) -> None:
-    """The layer table of --summary."""
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+def print_summary(module: Any, shape: tuple[int, int, int]) -> None:
+    """The layer table of --summary, for images of this height, width and channels."""
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     print(summary.format_table(summary.layer_table(module, image)))

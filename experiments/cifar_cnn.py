@@ -55,7 +55,7 @@ def defaults(model: str | None, preset: str | None) -> Config:
 
 def main() -> None:
     """Parses the command line and trains."""
-    config = command_line.parse("cifar_cnn", defaults, __doc__, parallel=True)
+    config = command_line.parse("cifar_cnn", defaults, __doc__, parallel=True, fit=cifar_config.fit)
     cifar.train(config, "cifar_cnn", NETWORKS, LESSONS)
 
 

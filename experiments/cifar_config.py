@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from experiments import config_checks
 from experiments.device_config import Devices
+from experiments.image_data import Dataset
 from jaxlessons import losses, schedules
 from jaxlessons.data import augment
 from jaxlessons.data.cifar10 import ImageSet
@@ -23,6 +24,7 @@ from jaxlessons.schedules import Phase
 from jaxlessons.training import Augment, Examples, Place
 
 Augmentation = Literal["flip", "alternating_flip", "crop", "translate", "cutout", "mixup"]
+FLIPS = ("flip", "alternating_flip")
 
 C = TypeVar("C", bound="Config")
 
@@ -71,16 +73,19 @@ class Training:
     ema: float | None = None
     """Keep an exponential average of the parameters with this decay a step."""
     tta: int = 0
-    """Augmented views of each test image that predictions are averaged over at the end."""
+    """Augmented views of each test image that predictions are averaged over at the end: flipped
+    and cropped at random as in --augment; with neither there are none."""
     snapshots: int = 0
     """Average the predictions of the networks at the ends of this many last cycles."""
     validation: int = 5000
     """Training images kept back to choose by; 0 trains on all of them, as the lesson did."""
     seed: int = 0
     """Start of all randomness: parameters, order, augmentation, dropout."""
+    dataset: Dataset = "cifar10"
+    """The images: 32x32 in colour, or MNIST's and Fashion-MNIST's, 28x28 and grey."""
     data_dir: Path | None = None
-    """Folder with CIFAR-10 (binary or python batches, their archive, or a TFDS copy); otherwise
-    JAXLESSONS_DATA, otherwise it is downloaded once."""
+    """Folder with the data (CIFAR-10's binary or python batches or their archive, MNIST's idx
+    files, or a TFDS copy); otherwise JAXLESSONS_DATA, otherwise they are downloaded once."""
     runs_dir: Path = Path("runs")
     """Where run folders go."""
     name: str | None = None
@@ -120,6 +125,8 @@ def check(config: Config) -> None:
         },
     )
     _check_averages(config)
+    if config.dataset == "shapes" and config.data_dir is not None:
+        raise UserError("--dataset shapes is made by a formula: leave out --data-dir.")
     if len(set(config.augment)) < len(config.augment):
         raise UserError(f"--augment names {' '.join(config.augment)}: each can be there once.")
 
@@ -155,6 +162,14 @@ def quick(config: C, **changes: Any) -> C:
         "weight_decay": 5e-4,
     }
     return dataclasses.replace(config, **(settings | changes))
+
+
+def fit(config: C, dataset: str | None) -> C:
+    """The defaults for the data set of this name: a digit's mirror image is another sign."""
+    if dataset != "mnist":
+        return config
+    kept = tuple(name for name in config.augment if name not in FLIPS)
+    return dataclasses.replace(config, augment=kept, tta=0)
 
 
 def phases(config: Config, lesson: Sequence[Phase]) -> list[Phase]:
@@ -197,7 +212,8 @@ def network(config: Config, networks: Mapping[str, Any], num_classes: int) -> An
     """The Flax module; a flag that it has no field for must be at its default."""
     kind = networks[config.model]
     settings = {"norm": config.norm, "dropout": config.dropout}
-    for name, neutral in (("norm", "after"), ("dropout", 0.0)):
+    settings["width"] = getattr(config, "width", 1.0)
+    for name, neutral in (("norm", "after"), ("dropout", 0.0), ("width", 1.0)):
         if name not in kind.__dataclass_fields__ and settings.pop(name) != neutral:
             raise UserError(
                 f"{config_checks.flag(name)} has no meaning for --model {config.model}."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlessons.errors import UserError
+from jaxlessons.files import expanded
 
 
 def flag(name: str) -> str:
@@ -24,10 +25,10 @@ def png(name: str, path: Path | None) -> None:
 
 def writable(name: str, path: Path) -> None:
     """Raises UserError where a file that a flag names can't be written: ask before the work."""
-    folder = path.expanduser().resolve().parent
+    folder = expanded(path).resolve().parent
     while not folder.exists():
         folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.expanduser().is_dir():
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or expanded(path).is_dir():
         raise UserError(f"{flag(name)} is {path}: it can't be written; name another file.")
 
 

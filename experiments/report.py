@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments import bias, cifar_config
 from experiments.cifar_config import Config
 from experiments.cifar_setup import Setup, averaged_variables, evaluate_splits
 from experiments.image_journal import ImageJournal
@@ -34,25 +35,29 @@ def finish(journal: ImageJournal, setup: Setup, state: TrainState, config: Confi
     if not devices.is_main():
         return
     records = run.metrics()
-    title = f"{config.model} on {images.name}"
-    figures = draw(
-        journal, records, probabilities, f"{title}, test accuracy {test['accuracy']:.1%}"
-    )
-    for name, figure in figures.items():
-        plotting.save_figure(figure, run.path / name)
+    shares = bias.measure(probabilities, images.test_labels, images.classes)
     found: dict[str, Any] = {
         "data_source": images.source,
         "test_examples": len(images.test_labels),
         "test_accuracy": test["accuracy"],
         "test_loss": test["loss"],
         "validation_accuracy": records[-1].get("validation_accuracy") if records else None,
+        **shares,
         **extras,
     }
+    title = f"{config.model} on {images.name}"
+    figures = draw(
+        journal, records, probabilities, f"{title}, test accuracy {test['accuracy']:.1%}"
+    )
+    for name, figure in figures.items():
+        plotting.save_figure(figure, run.path / name)
+    # Last: a run with a result is finished, and one that is stopped before draws once more.
     journal.write_result(state, found, config)
     print(
         f"{title}: test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}, over "
         f"{found['test_examples']:,} images. Everything is in {run.path}."
     )
+    print(bias.table(shares))
     for name in ("averaged", "snapshots", "tta"):
         if found[name] is not None:
             print(_line(name, found[name]))
@@ -72,6 +77,7 @@ def draw(
             images[shown], labels[shown], probabilities[shown], classes, title
         ),
         "confusion.png": plotting.plot_confusion(matrix, classes, title),
+        "reliability.png": bias.draw(probabilities, labels, title),
     }
 
 
@@ -136,16 +142,18 @@ def evaluate_tta(
 def tta_views(config: Config) -> tuple[Callable[[jax.Array, jax.Array], jax.Array], int]:
     """The views that fit how the network was trained: random flips and crops, or the mirror image.
 
-    Without crops there is one other view only, so one is taken.
+    Without crops there is one other view only, so one is taken; without flips too there is none.
     """
-    if "crop" in config.augment:
+    flips = any(name in cifar_config.FLIPS for name in config.augment)
+    if "crop" not in config.augment:
+        return (lambda key, images: images[:, :, ::-1]), min(config.tta, 1) if flips else 0
 
-        def flip_and_crop(key: jax.Array, images: jax.Array) -> jax.Array:
-            flip_key, crop_key = jax.random.split(key)
-            return augment.random_crop(crop_key, augment.random_flip(flip_key, images), pad=4)
+    def flip_and_crop(key: jax.Array, images: jax.Array) -> jax.Array:
+        flip_key, crop_key = jax.random.split(key)
+        images = augment.random_flip(flip_key, images) if flips else images
+        return augment.random_crop(crop_key, images, pad=4)
 
-        return flip_and_crop, config.tta
-    return (lambda key, images: images[:, :, ::-1]), min(config.tta, 1)
+    return flip_and_crop, config.tta
 
 
 def _scores(probabilities: np.ndarray, splits: Splits) -> dict[str, float]:

@@ -12,12 +12,25 @@ import json
 import shlex
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import char_table, command_line, comparison_rows, style_table
+from experiments import (
+    benchmark_table,
+    char_table,
+    cifar_cnn,
+    cifar_inception,
+    cifar_resnet,
+    command_line,
+    comparison_rows,
+    inception_cost,
+    names_table,
+    speedrun_report,
+    style_table,
+)
 from experiments.comparison_rows import Row
+from jaxlessons.data import names
 from jaxlessons.data import text as char_text
 from jaxlessons.errors import UserError
 from jaxlessons.files import replacing
@@ -26,6 +39,9 @@ from jaxlessons.files import replacing
 LOCAL = (
     "data_source",
     "data_dir",
+    "train_file",
+    "test_file",
+    "checkpoint",
     "weights",
     "runs_dir",
     "name",
@@ -49,6 +65,20 @@ LADDER = {
     "resnet2": ("Resnet2", "84.9 % with TTA"),
     "fast": ("FastResnet", "not in the lesson"),
     "small": ("SmallResnet", "not in the lesson"),
+    "tutorial": ("TutorialResidualNet", "not in the lesson"),
+    "basic": ("BlockResnet, 20 layers", "not in the lesson"),
+    "preact": ("BlockResnet, pre-activation", "not in the lesson"),
+    "bottleneck": ("BottleneckResnet, 29 layers", "not in the lesson"),
+    "preact_bottleneck": ("BottleneckResnet, pre-activation", "not in the lesson"),
+    "inception": ("TutorialInceptionNet", "not in the lesson"),
+    "googlenet": ("GoogLeNet", "not in the lesson"),
+    "inception_resnet": ("InceptionResnet", "not in the lesson"),
+}
+# The rungs' defaults, by experiment: a record tells apart what --norm and --width make of them.
+DEFAULTS: dict[str, Callable[[str, str], Any]] = {
+    "cifar_cnn": cifar_cnn.defaults,
+    "cifar_resnet": cifar_resnet.defaults,
+    "cifar_inception": cifar_inception.defaults,
 }
 HEAD = "| network | parameters | lesson | ours (test) | seeds | device | time | command |"
 
@@ -83,23 +113,46 @@ def _name(result: dict[str, Any]) -> str:
     device, config = result["device"].split(",")[0], result["config"]
     if result["experiment"] in ("style_transfer", "style_speed"):
         return style_table.name(result, device)
-    if "trials" in result:  # a comparison, with all its seeds in one file
+    # A measurement of costs, or a comparison with all its seeds in one file.
+    if result["experiment"] in ("benchmark", "inception_cost") or "trials" in result:
         return f"{result['experiment']}-{device}"
     if "study" in config:  # a measurement of speed
         return "-".join([result["experiment"], config["study"], config["cell"], device])
+    if result["experiment"] == "cifar_speedrun":
+        kind = [config["target"], config["optimizer"], result["told"]]
+        return "-".join([result["experiment"], *kind, device]).replace("-test", "")
     kind = [config[name] for name in ("model", "cell", "preset") if name in config]
-    if "cell" in config:
-        kind.append(result["data"])
+    kind += [f"{name}-{value}" for name, value in _own(result).items()]
+    if "cell" in config or config.get("dataset", "cifar10") != "cifar10":
+        kind.append(result["data"].replace(" ", "-"))
     return "-".join([result["experiment"], *kind, device, str(config["seed"])])
 
 
+def _own(result: dict[str, Any]) -> dict[str, str]:
+    """The norm and the width of a rung's run, where they are not its preset's."""
+    config = result["config"]
+    if result["experiment"] not in DEFAULTS:
+        return {}
+    usual = DEFAULTS[result["experiment"]](config["model"], config["preset"])
+    found = {}
+    for name, show in (("norm", str), ("width", "{:g}".format)):
+        value = getattr(usual, name, None)
+        if config.get(name, value) != value:
+            found[name] = show(config[name])
+    return found
+
+
 def table(results: Iterable[dict[str, Any]]) -> str:
-    """One row for all seeds of a network, preset and device: mean and standard deviation."""
-    groups: dict[tuple[int, float, str, str], list[dict[str, Any]]] = {}
+    """One row for all seeds of a network, preset and device: mean and standard deviation.
+
+    What is asked for of another norm or width than its preset's is a network of its own.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
         config = result["config"]
         rung = list(LADDER).index(config["model"])
-        key = (rung, config["epochs"], config["preset"], result["device"])
+        own = tuple(_own(result).items())
+        key = (rung, config["epochs"], config["preset"], own, result["device"])
         groups.setdefault(key, []).append(result)
     lines = [HEAD, "|---|---|---|---|---|---|---|---|"]
     return "\n".join(lines + [_row(groups[key]) for key in sorted(groups)])
@@ -109,6 +162,10 @@ def _row(runs: list[dict[str, Any]]) -> str:
     first = min(runs, key=lambda run: run["config"]["seed"])
     config = first["config"]
     network, lesson = LADDER[config["model"]]
+    if (width := config.get("width", 1.0)) != 1:
+        network += f", width {width:g}"
+    if norm := _own(first).get("norm"):
+        network += f", norm {norm}"
     accuracies = [100 * run["test_accuracy"] for run in runs]
     ours = f"{statistics.mean(accuracies):.1f}"
     if len(runs) > 1:
@@ -134,30 +191,47 @@ def _without(command: str, *flags: str) -> str:
 
 
 def recorded() -> list[dict[str, Any]]:
-    """Every CIFAR-10 run and comparison, all of recurrent networks and all pictures' records."""
+    """Every CIFAR-10 run and comparison, all of texts, names and speed, all pictures' records."""
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    of_interest = ("CIFAR-10", *char_text.NAMES)
-    measured = ("rnn_speed", "style_transfer", "style_speed")
+    of_interest = ("CIFAR-10", names.NAME, *char_text.NAMES)
+    measured = ("rnn_speed", "style_transfer", "style_speed", "benchmark", "inception_cost")
     return [r for r in found if r.get("data") in of_interest or r.get("experiment") in measured]
 
 
 def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The ladder's table, and the others by the names of their experiments."""
     speeds = [result for result in results if result["experiment"] == "rnn_speed"]
+    timed = [result for result in results if result["experiment"] == "benchmark"]
     chars = [result for result in results if result["experiment"] == "char_rnn"]
+    # A file of a user's own may be called as a text is.
+    classifiers = [r for r in results if r["experiment"] == "names" and r["data"] == names.NAME]
     painted = style_table.tables(results)
-    results = [result for result in results if result["experiment"].startswith("cifar_")]
+    fastest = [result for result in results if result["experiment"] == "cifar_speedrun"]
+    trained = [
+        result
+        for result in results
+        if result["experiment"].startswith("cifar_") and result not in fastest
+    ]
     compared = {
         result["experiment"]: comparison_rows.table([Row(**row) for row in result["rows"]])
-        for result in results
+        for result in trained
         if "trials" in result
     }
-    found = {"ladder": table(r for r in results if "trials" not in r), **compared}
+    found = {"ladder": table(r for r in trained if "trials" not in r), **compared}
+    if fastest:
+        found["cifar_speedrun"] = speedrun_report.table(fastest)
     if chars:
         found["char_rnn"] = char_table.table(chars)
+    if classifiers:
+        found["names"] = names_table.table(classifiers)
     for result in speeds:
         config = result["config"]
         found[f"rnn_speed {config['study']} {config['cell']}"] = char_table.speed_table(result)
+    for result in timed:
+        found[f"benchmark {result['device']}"] = benchmark_table.table(result)
+    for result in results:
+        if result["experiment"] == "inception_cost":
+            found["inception_cost"] = inception_cost.table(result["rows"])
     return found | painted
 
 

@@ -1,3 +1,6 @@
+import contextlib
+import io
+import json
 import os
 import shutil
 import signal
@@ -6,18 +9,32 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from names_files import LANGUAGES, SMALL, write
 from PIL import Image
 
-from experiments import cifar_cnn, cifar_resnet, command_line, report
+from experiments import (
+    cifar_cnn,
+    cifar_inception,
+    cifar_resnet,
+    command_line,
+    names_report,
+    report,
+)
+from experiments import names as names_of_people
 from experiments.journal import Journal
 from jaxlessons import weights
 from jaxlessons.data import cifar10
 from jaxlessons.data.cifar10 import ImageSet
+from jaxlessons.data.name_files import read
 from jaxlessons.data.shapes import CLASSES, make_shapes
 from jaxlessons.models import vgg
 from jaxlessons.weights import Weights
 
-MAINS = {"cifar_cnn": cifar_cnn.main, "cifar_resnet": cifar_resnet.main}
+MAINS = {
+    "cifar_cnn": cifar_cnn.main,
+    "cifar_resnet": cifar_resnet.main,
+    "cifar_inception": cifar_inception.main,
+}
 
 
 @pytest.fixture(scope="session")
@@ -199,3 +216,39 @@ def narrow_vgg(monkeypatch):
     found = Weights(params, vgg.MEAN, "made up")
     monkeypatch.setattr(weights, "vgg16", lambda file: found)
     return found
+
+
+@pytest.fixture(scope="session")
+def trained_names(main_run, tmp_path_factory):
+    """A folder with two files, from which a run named "a" was trained; what was printed."""
+    folder = tmp_path_factory.mktemp("names")
+    train = write(folder / "train.csv", 900, 0)
+    known = read(train)
+    # Two names of both files, one of them with another label, and a letter that training lacks.
+    more = [("Żukur", "Fjonn"), (known.names[0], known.labels[0])]
+    more += [(known.names[1], next(x for x in LANGUAGES if x != known.labels[1]))]
+    # And one longer than any of them, in letters that they have.
+    more += [(known.names[0].lower() * 9, known.labels[0])]
+    write(folder / "test.csv", 300, 1, more)
+    files = f"--train-file {folder / 'train.csv'} --test-file {folder / 'test.csv'}"
+    words = f"names {SMALL} {files} --name a --runs-dir {folder / 'runs'}".split()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main_run(names_of_people.main, words) == 0
+    run = folder / "runs" / "names" / "a"
+    result = json.loads((run / "result.json").read_text())
+    return SimpleNamespace(folder=folder, run=run, files=files, out=out.getvalue(), result=result)
+
+
+@pytest.fixture
+def run_names(run_in):
+    """run(words, interrupt_at=step): code and output, in a folder of the test's own, undrawn."""
+
+    def call(command, **settings):
+        return run_in(
+            names_of_people.main,
+            f"names {command}".split(),
+            undrawn=(names_report, "draw"),
+            **settings,
+        )
+
+    return call

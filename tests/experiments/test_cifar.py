@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 
+from experiments import bias
 from jaxlessons import checkpoint
 
 SIMPLE = "cifar_cnn --model simple --epochs 3 --batch-size 32 --validation 40"
@@ -19,7 +20,8 @@ def test_a_run_leaves_its_whole_folder_and_the_figures_agree(run, whole_folder):
     result = run(SIMPLE, draw=True)
     assert result.code == 0, result.err
     folder = result.folder / "simple-quick"
-    whole_folder(folder, {"curves.png", "predictions.png", "confusion.png"})
+    figures = {"curves.png", "predictions.png", "confusion.png", "reliability.png"}
+    whole_folder(folder, figures)
     final = json.loads((folder / "result.json").read_text())
     records = read(folder / "metrics.jsonl")
     assert [(r["epoch"], r["step"]) for r in records] == [(1, 5), (2, 10), (3, 15)]
@@ -27,6 +29,10 @@ def test_a_run_leaves_its_whole_folder_and_the_figures_agree(run, whole_folder):
     assert final["parameters"] == 123_330
     assert final["test_examples"] == 50
     assert f"test accuracy {final['test_accuracy']:.2%}" in result.out
+    assert bias.table(final) in result.out
+    shares = [row["share"] for row in final["classes"].values()]
+    assert len(shares) == 10
+    assert sum(shares) == pytest.approx(1)
     assert final["validation_accuracy"] == records[-1]["validation_accuracy"]
     assert final["config"]["model"] == "simple"
     assert checkpoint.latest_step(folder / "checkpoints") == 15

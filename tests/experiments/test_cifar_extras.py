@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import cifar_config, cifar_lr_find
+from experiments import cifar_config, cifar_lr_find, report
 from jaxlessons import checkpoint, optim
 from jaxlessons.data import augment
 from jaxlessons.models.convnet import SimpleNet
@@ -152,11 +152,44 @@ def test_views_of_a_network_trained_with_crops_are_random_and_repeatable(run):
     assert again["tta"] == first["tta"]
 
 
+@pytest.mark.parametrize(
+    ("words", "views"),
+    [
+        ("", 0),
+        ("cutout", 0),
+        ("flip", 1),
+        ("alternating_flip cutout", 1),
+        ("crop", 3),
+        ("flip crop", 3),
+        ("crop alternating_flip", 3),
+    ],
+)
+def test_a_view_is_mirrored_only_where_the_training_was(words, views):
+    config = cifar_config.Config(augment=tuple(words.split()), tta=3)
+    change, found = report.tta_views(config)
+    assert found == views
+    # A step at the edge of a plane that grows to the right: a mirror image falls.
+    images = np.tile(np.arange(64, 96, dtype=np.uint8)[None, None, :, None], (60, 32, 1, 1))
+    changed = np.asarray(change(jax.random.key(0), images)).astype(int)
+    falls = changed[:, 16, 12, 0] > changed[:, 16, 20, 0]
+    if views == 3:
+        assert falls.any() == ("flip" in words)
+        assert not falls.all()
+        assert len(np.unique(changed[:, 16, 16])) > 3  # and it is moved
+    elif views:
+        np.testing.assert_array_equal(changed, images[:, :, ::-1])
+
+
+def test_without_flips_and_crops_there_is_no_view_to_average_over(run):
+    assert result(run, "--tta 4 --augment")[2]["tta"] is None
+
+
 def test_without_the_flags_nothing_is_averaged(run):
     found, folder, final = result(run, "")
     assert final["averaged"] is final["snapshots"] is final["tta"] is None
     assert not (folder / "averaged").exists()
-    assert "test accuracy" in found.out.splitlines()[-1]
+    assert "test accuracy" in found.out
+    assert "averaged over" not in found.out
 
 
 def test_lr_find_prints_suggestions_draws_and_trains_nothing(run):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import cifar_cnn, cifar_config, cifar_resnet, command_line
+from experiments import cifar_cnn, cifar_config, cifar_inception, cifar_resnet, command_line
 from jaxlessons import schedules
 
 
@@ -90,6 +90,46 @@ def test_without_a_preset_a_cpu_is_quick_and_an_accelerator_runs_the_lesson(monk
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     assert cifar_resnet.defaults(None, None).preset == "lesson"
     assert cifar_resnet.defaults(None, None).model == "resnet2"
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "augment", "tta"),
+    [
+        (cifar_cnn, "--preset lesson", ("flip", "crop"), 0),
+        (cifar_inception, "--preset quick", ("flip",), 0),
+        (cifar_inception, "--preset quick --model googlenet", ("flip",), 0),
+        (cifar_inception, "--preset lesson --model googlenet", ("flip", "crop"), 0),
+        (cifar_inception, "--preset lesson", (), 0),
+        (cifar_resnet, "--preset quick --model tutorial", ("flip",), 4),
+        (cifar_resnet, "--preset lesson --model basic", ("flip", "crop"), 4),
+        (cifar_resnet, "--preset lesson --model tutorial", (), 0),
+    ],
+)
+def test_digits_are_not_mirrored_and_all_other_images_are(module, words, augment, tta, monkeypatch):
+    """Neither in training nor at the end; a flag of the user's own is left as it is."""
+    experiment = module.__name__.rpartition(".")[2]
+    real, asked = command_line.parse, []
+
+    def parse(line):
+        def parse(*given, **settings):
+            asked.append(real(*given, line.split(), **settings))
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(command_line, "parse", parse)
+            with pytest.raises(KeyboardInterrupt):
+                module.main()
+        return asked[-1]
+
+    for dataset in ("", "--dataset fashion_mnist", "--dataset shapes", "--dataset cifar10"):
+        config = parse(f"{words} {dataset}")
+        assert (experiment, config.augment, config.tta) == (experiment, augment, tta)
+    for dataset in ("--dataset mnist", "--dataset=mnist"):
+        config = parse(f"{dataset} {words}")
+        unmirrored = tuple(name for name in augment if name != "flip")
+        assert (config.dataset, config.augment, config.tta) == ("mnist", unmirrored, 0)
+    config = parse(f"{words} --dataset mnist --augment flip --tta 3")
+    assert (config.augment, config.tta) == (("flip",), 3)
 
 
 def test_flags_beat_the_preset():

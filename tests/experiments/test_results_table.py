@@ -39,6 +39,44 @@ def test_a_row_is_the_mean_and_deviation_over_seeds():
     assert lines[3].endswith("| `python -m experiments.cifar_cnn --model bn --lr 1` |")
 
 
+OTHERS = [
+    {"model": "googlenet", "width": 0.25, "norm": "before"},  # as the quick preset has it
+    {"model": "googlenet", "width": 0.5, "norm": "before"},
+    {"model": "googlenet", "width": 0.25, "norm": "pre"},
+    {"model": "googlenet", "width": 1.0, "norm": "none"},
+]
+
+
+def test_another_norm_or_width_is_a_network_and_a_record_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_table, "RESULTS", tmp_path)
+    names = []
+    for number, settings in enumerate(OTHERS):
+        result = made_up("googlenet", 0, 0.5 + number / 10)
+        result |= {"experiment": "cifar_inception", "data": "CIFAR-10"}
+        result["config"] |= {"preset": "quick", **settings}
+        (tmp_path / "result.json").write_text(json.dumps(result))
+        names.append(results_table.record(tmp_path).name)
+    (tmp_path / "result.json").unlink()
+    assert names == [
+        "cifar_inception-googlenet-quick-cpu-0.json",
+        "cifar_inception-googlenet-quick-width-0.5-cpu-0.json",
+        "cifar_inception-googlenet-quick-norm-pre-cpu-0.json",
+        "cifar_inception-googlenet-quick-norm-none-width-1-cpu-0.json",
+    ]
+    lines = results_table.tables(results_table.recorded())["ladder"].splitlines()[2:]
+    assert {line.split(" epochs |")[0]: line.split(" | ")[3:5] for line in lines} == {
+        "| GoogLeNet, width 0.25, 6": ["50.0 %", "1"],
+        "| GoogLeNet, width 0.5, 6": ["60.0 %", "1"],
+        "| GoogLeNet, width 0.25, norm pre, 6": ["70.0 %", "1"],
+        "| GoogLeNet, norm none, 6": ["80.0 %", "1"],
+    }
+
+
+def test_the_recorded_runs_keep_their_names():
+    for path in results_table.RESULTS.glob("cifar_*.json"):
+        assert results_table._name(json.loads(path.read_text())) == path.stem
+
+
 def test_the_readme_shows_the_recorded_runs():
     tables = results_table.tables(results_table.recorded())
     assert "ladder" in tables
