@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import command_line, config_checks
+from experiments import command_line, config_checks, measuring
 from experiments.provenance import provenance
 from experiments.run_directory import RunDirectory
 from jaxlessons.errors import UserError
@@ -144,31 +143,23 @@ def compare(config: Config, length: int) -> list[dict[str, Any]]:
     """The row of each contestant: its speed, and how many times the reference's it is."""
     calls = contestants(config, length)
     check_agreement({name: call() for name, call in calls.items()})
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(config.rounds):
-        for name, call in calls.items():
-            time.sleep(config.pause)
-            began = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - began)
+    seconds = measuring.take_turns(calls, config.rounds, config.pause)
     reference = next(iter(calls))
     rows: list[dict[str, Any]] = []
     for name, own in seconds.items():
-        ratios = sorted(b / a for a, b in zip(own, seconds[reference], strict=True))
-        quarter = len(ratios) // 4
-        low, high = ratios[quarter], ratios[-1 - quarter]
+        ratio = measuring.ratio(own, seconds[reference])
         row = {
             "name": name,
             "length": length,
             "steps_per_second": round(config.batch_size * length / statistics.median(own), 1),
-            "ratio": round(statistics.median(ratios), 3),
-            "quartiles": [round(low, 3), round(high, 3)],
+            "ratio": round(ratio.median, 3),
+            "quartiles": [round(ratio.low, 3), round(ratio.high, 3)],
             "reference": reference,
         }
         rows.append(row)
         print(
             f"{length:5} steps  {name:20} {row['steps_per_second']:12,.0f} steps/s, "
-            f"{row['ratio']:.2f} times {reference} (quartiles {low:.2f} to {high:.2f})",
+            f"{ratio.median:.2f} times {reference} (quartiles {ratio.low:.2f} to {ratio.high:.2f})",
             flush=True,
         )
     return rows

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from experiments import cifar_cnn, cifar_resnet, command_line, config_checks
+from experiments import cifar_cnn, cifar_inception, cifar_resnet, command_line, config_checks
 from experiments.provenance import provenance
 from experiments.run_directory import RunDirectory
 from jaxlessons import training
@@ -32,7 +32,7 @@ from jaxlessons.errors import UserError
 from jaxlessons.models import conv
 from jaxlessons.training import Examples, Place
 
-NETWORKS = {**cifar_cnn.NETWORKS, **cifar_resnet.NETWORKS}
+NETWORKS = {**cifar_cnn.NETWORKS, **cifar_resnet.NETWORKS, **cifar_inception.NETWORKS}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Config:
     """Time training steps."""
 
     models: tuple[str, ...] = ("conv2", "bn", "deep_bn", "resnet", "resnet2", "fast")
-    """Names of networks, as in cifar_cnn and cifar_resnet."""
+    """Names of networks, as in cifar_cnn, cifar_resnet and cifar_inception."""
     batch_size: int = 256
     """Images a step."""
     rounds: int = 5

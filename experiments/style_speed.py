@@ -10,14 +10,11 @@ agree. PyTorch has to be installed; compilation is not counted, and is printed b
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import command_line, config_checks, style_config, style_torch
+from experiments import command_line, config_checks, measuring, style_config, style_torch
 from experiments.provenance import provenance
 from experiments.run_directory import RunDirectory
 from experiments.style_pictures import load_pictures, prepare
@@ -93,26 +90,10 @@ def sides(config: Config) -> dict[str, Callable[[], Any]]:
     }
 
 
-def resident_growth(config: Config, name: str) -> int:
-    """Bytes by which this process grew, at its peak, for a turn of one library's transfer.
-
-    The same measurement for both: compilation and what a library caches are in it. To be called
-    in a process of its own, since the peak is that of the whole life.
-    """
-    make = sides(config)[name]
-    unit = 1 if sys.platform == "darwin" else 2**10
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    make().advance(config.turn)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
-
-
-def resident_growths(config: Config) -> dict[str, float]:
-    """Megabytes of `resident_growth` for both libraries."""
-    found = {}
-    for name in ("ours", "torch"):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            found[name] = alone.submit(resident_growth, config, name).result() / 2**20
-    return found
+def advancing(config: Config, name: str) -> Callable[[], None]:
+    """One library's transfer, of which each call is a turn."""
+    side = sides(config)[name]()
+    return lambda: side.advance(config.turn)
 
 
 def compare(config: Config) -> dict[str, Any]:
@@ -143,8 +124,7 @@ def figures(
     """The result: seconds an evaluation and their ratio, losses, and the time to equal loss."""
     # The first turn holds what each library does but once.
     own, other = (seconds[name][1:] for name in ("ours", "torch"))
-    ratios = sorted(b / a for a, b in zip(own, other, strict=True))
-    quarter = len(ratios) // 4
+    ratio = measuring.ratio(own, other)
     target = max(min(ours.values), min(theirs.values))
     reached = {
         name: next(i for i, v in enumerate(one.values, 1) if v <= target)
@@ -154,8 +134,8 @@ def figures(
     each = {name: value / config.turn for name, value in each.items()}
     return {
         "seconds_per_evaluation": each,
-        "ratio": statistics.median(ratios),
-        "quartiles": [ratios[quarter], ratios[-1 - quarter]],
+        "ratio": ratio.median,
+        "quartiles": [ratio.low, ratio.high],
         "compile_seconds": ours.compile_seconds,
         "loss_at_equal_evaluations": {"ours": min(ours.values), "torch": min(theirs.values)},
         "evaluations_to_equal_loss": reached,
@@ -187,8 +167,8 @@ def main() -> None:
     if config.evaluations < 2 * config.turn:
         raise UserError(f"--evaluations is {config.evaluations}: it must be two turns or more.")
     run = RunDirectory.new(config.runs_dir, EXPERIMENT, config.name, f"{config.size}px")
-    # On a GPU the libraries count what they take there; a process's own memory says nothing.
-    resident = resident_growths(config) if jax.default_backend() == "cpu" else None
+    makes = {name: partial(advancing, config, name) for name in ("ours", "torch")}
+    resident = measuring.peak_megabytes(makes)
     found = compare(config) | {"resident_megabytes": resident}
     about = provenance()
     about["versions"] |= {"torch": style_torch.torch.__version__}

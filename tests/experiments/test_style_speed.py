@@ -1,9 +1,7 @@
 """The arithmetic of the comparison with PyTorch, and what it refuses."""
 
-import resource
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from experiments import style_speed, style_torch
@@ -52,15 +50,3 @@ def test_what_is_not_compared_is_refused(run_in, monkeypatch, installed, words, 
     monkeypatch.setattr(style_torch, "torch", installed)
     done = run_in(style_speed.main, ["style_speed", *words.split()])
     assert (done.code, message in done.err) == (1, True), done.err
-
-
-def test_growth_is_of_what_one_library_took(monkeypatch):
-    # As much again as this process ever held: its peak has to rise by what it holds now.
-    peak = 2**10 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-    def make():
-        held = np.ones(peak // 8)
-        return SimpleNamespace(advance=lambda evaluations: float(held.sum()))
-
-    monkeypatch.setattr(style_speed, "sides", lambda config: {"ours": make, "torch": None})
-    assert 2**25 < style_speed.resident_growth(Config(turn=2), "ours") <= 1.1 * peak

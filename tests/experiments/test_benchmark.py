@@ -1,0 +1,144 @@
+"""The benchmark's arithmetic, that its sides compute the same, and what it refuses."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments import benchmark, benchmark_torch, benchmark_workloads, measuring, peak
+from experiments.benchmark_ours import Sizes
+from experiments.benchmark_workloads import WORKLOADS, Workload, check_agreement
+from jaxlessons.models.resnet import Resnet2
+
+SMALL = Sizes(batch_size=4, streams=3, bptt=5, features=8, length=6, picture=32)
+
+
+def test_operations_are_those_of_the_formulas():
+    # Forward, of the 13 convolutions and the last layer; see the design's list of layers.
+    sides = [(32, 7, 3, 16)]
+    for side, inputs, outputs in ((16, 16, 32), (8, 32, 64), (4, 64, 128), (2, 128, 256)):
+        sides += [(side, 3, inputs, outputs), *[(side, 3, outputs, outputs)] * 2]
+    layers = [2 * side**2 * kernel**2 * i * o for side, kernel, i, o in sides]
+    forward = sum(layers) + 2 * 256 * 10
+    assert Resnet2().layers == (16, 32, 64, 128, 256)
+    assert WORKLOADS["resnet2_inference"](SMALL).flops == 4 * forward
+    assert WORKLOADS["resnet2_training"](SMALL).flops == 4 * (3 * forward - layers[0])
+    character = 2 * (32 * (42 + 8) + 32 * (8 + 8) + 8 * 85)
+    assert WORKLOADS["lstm_sampling"](SMALL).flops == 6 * character
+    assert WORKLOADS["lstm_training"](SMALL).flops == 3 * 3 * 5 * character
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes only where a contestant says so."""
+    now = SimpleNamespace(seconds=0.0)
+    for module in (measuring, benchmark):
+        monkeypatch.setattr(module.time, "perf_counter", lambda: now.seconds)
+    monkeypatch.setattr(measuring.time, "sleep", lambda pause: None)
+    return now
+
+
+def contestant(clock, seconds, figures=(1.0, -2.0)):
+    """The first call takes 30 seconds more."""
+
+    def make():
+        left = [30.0]
+
+        def call():
+            clock.seconds += seconds + left[0]
+            left[0] = 0.0
+            return np.asarray(figures)
+
+        return call
+
+    return make
+
+
+def workload(**makes):
+    named = {name.replace("_", " "): make for name, make in makes.items()}
+    return Workload("work", "pieces", items=10, flops=6e9, makes=named, rtol=1e-3)
+
+
+def test_a_row_has_speed_ratio_compilation_and_share_of_the_peak(clock):
+    sides = {"ours": 2.0, "torch": 3.0, "torch_compiled": 1.0}
+    made = workload(**{side: contestant(clock, s) for side, s in sides.items()})
+    config = benchmark.Config(rounds=4, memory=False)
+    rows = {row["side"]: row for row in benchmark.compare(made, config, top=6e9)}
+    assert list(rows) == ["ours", "torch", "torch compiled"]
+    assert [row["per_second"] for row in rows.values()] == [5.0, pytest.approx(10 / 3), 10.0]
+    assert [row["ours_to_this"] for row in rows.values()] == [1.0, 1.5, 0.5]
+    assert [row["compile_seconds"] for row in rows.values()] == [30.0] * 3
+    assert [row["share_of_peak"] for row in rows.values()] == [0.5, pytest.approx(1 / 3), 1.0]
+    assert "ours is 1.50 times as fast (1.50 to 1.50), 33.3% of peak" in benchmark.line(
+        rows["torch"]
+    )
+    plain = benchmark.Config(rounds=4, memory=False, compiled=False)
+    assert len(benchmark.compare(made, plain, top=6e9)) == 2
+
+
+def test_sides_that_compute_something_else_are_not_timed(clock):
+    made = workload(ours=contestant(clock, 1.0), torch=contestant(clock, 1.0, (1.0, -2.1)))
+    with pytest.raises(AssertionError, match="work, torch"):
+        benchmark.compare(made, benchmark.Config(memory=False), top=1e9)
+    # A figure that is small beside the others may differ by as much as they.
+    check_agreement("work", {"ours": np.array([1.0, 0.0]), "torch": np.array([1.0, 9e-4])}, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--workloads lstm", "--workloads has 'lstm': it must be of resnet2_training, "),
+        ("--grow size", "--grow has 'size': it must be of batch_size, image_size, "),
+        ("--rounds 0", "--rounds is 0: it must be above 0."),
+        ("--features 0", "--features is 0: it must be above 0."),
+        ("--pause -1", "--pause is -1.0: it must be 0 or more."),
+    ],
+)
+def test_bad_settings_are_named(run_in, words, message):
+    done = run_in(benchmark.main, ["benchmark", *words.split()])
+    assert (done.code, message in done.err) == (1, True), done.err
+
+
+def test_a_run_without_pytorch_leaves_its_figures(run_in, monkeypatch, clock):
+    monkeypatch.setattr(benchmark_torch, "torch", None)
+    monkeypatch.setattr(peak, "matmul_peak", lambda *_: 1e9)
+    for name in WORKLOADS:
+        fake = lambda sizes, name=name: workload(ours=contestant(clock, 1.0))  # noqa: E731
+        monkeypatch.setitem(benchmark_workloads.WORKLOADS, name, fake)
+    words = "benchmark --no-memory --rounds 2 --workloads lstm_training --grow bptt"
+    done = run_in(benchmark.main, words.split())
+    assert done.code == 0, done.err
+    assert "PyTorch is not installed: this project is timed alone." in done.out
+    result = json.loads((done.folder / "cpu" / "result.json").read_text())
+    assert [row["per_second"] for row in result["rows"]] == [10.0]
+    assert [(row["size"], row["value"]) for row in result["growth"]] == [
+        ("bptt", value) for value in (8, 32, 128)
+    ]
+    for figure in ("speeds.png", "growth.png"):
+        assert (done.folder / "cpu" / figure).stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_the_peak_is_that_of_a_product_by_pytorch_too():
+    pytest.importorskip("torch")
+    own = peak.matmul_peak("float32", 512, 4, 3)
+    assert 0.2 * own < benchmark_torch.matmul_peak("float32", 512, 4, 3) < 5 * own
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_pytorch_computes_what_we_compute(name):
+    pytest.importorskip("torch")
+    made = WORKLOADS[name](SMALL)
+    calls = {side: made.makes[side]() for side in ("ours", "torch")}
+    for _ in range(3):
+        check_agreement(name, {side: call() for side, call in calls.items()}, made.rtol)
+
+
+@pytest.mark.slow
+def test_our_language_model_learns_what_it_is_timed_on():
+    call = WORKLOADS["lstm_training"](SMALL).makes["ours"]()
+    losses = [float(call()[0]) for _ in range(300)]
+    assert losses[0] == pytest.approx(np.log(85), rel=0.1)
+    assert losses[-1] < 0.7 * losses[0]
