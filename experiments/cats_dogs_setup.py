@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +21,7 @@ from jaxlessons import optim, training
 from jaxlessons.data import photo_augment, photos
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.errors import UserError
+from jaxlessons.files import expanded
 from jaxlessons.models import vgg
 from jaxlessons.training import Examples, TrainState
 from jaxlessons.weights import Weights
@@ -40,7 +40,7 @@ def load_photos(config: Config) -> ImageSet:
             "There are no photos to train on: give --data-dir (or JAXLESSONS_PHOTOS) a folder that "
             "holds train/CLASS/*.jpg and valid/CLASS/*.jpg, such as train/cats, train/dogs, ..."
         )
-    folder = Path(given).expanduser().resolve()
+    folder = expanded(given).resolve()
     found = photos.load(folder, config.size)
     pixels = found.train.images.reshape(-1, 3) / np.float32(255)
     mean, std = (tuple(map(float, values)) for values in (pixels.mean(0), pixels.std(0)))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import char_config
+from experiments import char_config, device_config
 from experiments.char_config import Config
 from jaxlessons import checkpoint, optim, schedules, sequence_training
 from jaxlessons.data import text, windows
@@ -96,7 +96,8 @@ def set_up(config: Config, corpus: Corpus, layout: Layout = SINGLE) -> Setup:
         phases, per_epoch, char_config.groups(config), clip_norm=config.clip_norm
     )
     settings = char_config.model_settings(config, len(corpus.vocabulary))
-    model = char_config.make_model(settings | shareable(config, layout))
+    shareable = device_config.shareable(config.cell, layout, config.backend)
+    model = char_config.make_model(settings | shareable)
     train_step = sequence_training.make_train_step(
         model.apply,
         optimizer,
@@ -123,16 +124,6 @@ def set_up(config: Config, corpus: Corpus, layout: Layout = SINGLE) -> Setup:
         },
         layout,
     )
-
-
-def shareable(config: Config, layout: Layout) -> dict[str, str]:
-    """What several devices need of the network: NVIDIA's LSTM is one call, which XLA can't share
-    out, so that each of them would compute the whole batch."""
-    if layout.mesh is None or config.cell != "lstm":
-        return {}
-    if config.backend == "cudnn":
-        raise UserError("--backend cudnn is for one device: with several leave it out.")
-    return {"backend": "fused"} if config.backend == "auto" else {}
 
 
 def _make_evaluate(

@@ -71,6 +71,16 @@ def start(count: int | None, coordinator: str | None, number: int | None, of: in
         _join()
 
 
+def shareable(cell: str, layout: Layout, backend: str = "auto") -> dict[str, str]:
+    """What several devices need of a recurrent network: NVIDIA's LSTM is one call, which XLA can't
+    share out, so that each of them would compute the whole batch."""
+    if layout.mesh is None or cell != "lstm":
+        return {}
+    if backend == "cudnn":
+        raise UserError("--backend cudnn is for one device: with several leave it out.")
+    return {"backend": "fused"} if backend == "auto" else {}
+
+
 def layout(config: Devices) -> Layout:
     """The devices that the config asks for; UserError when there are fewer, or sharing one's."""
     many = jax.process_count() > 1

@@ -22,6 +22,7 @@ from jaxlessons import optim, style_inputs, style_training, training
 from jaxlessons.data import augment, images, photos
 from jaxlessons.data.painting import flow_painting
 from jaxlessons.errors import UserError
+from jaxlessons.files import expanded
 from jaxlessons.models.image_transform import ImageTransform
 from jaxlessons.schedules import Phase
 from jaxlessons.style_objective import smallest_side
@@ -105,7 +106,7 @@ def _folder(config: Config) -> Path:
             f"There are no photos to train on: give --data-dir (or {PHOTOS_VARIABLE}) a folder of "
             "photos, of any kind and size; some hundreds are enough."
         )
-    folder = Path(given).expanduser().resolve()
+    folder = expanded(given).resolve()
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give --data-dir a folder of photos.")
     return folder

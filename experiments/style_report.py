@@ -9,6 +9,7 @@ from experiments.style_journal import StyleJournal
 from experiments.style_pictures import Pictures
 from jaxlessons import plotting
 from jaxlessons.data import images
+from jaxlessons.files import expanded
 from jaxlessons.stylize import Stylized
 
 FRAME_SECONDS = 0.12
@@ -63,7 +64,7 @@ def title_of(pictures: Pictures, config: Config) -> str:
 def write_output(config: Config, picture: np.ndarray) -> None:
     """The picture under the name that the user gave."""
     if config.output is not None:
-        images.write_png(config.output.expanduser(), picture, as_metadata(config))
+        images.write_png(expanded(config.output), picture, as_metadata(config))
 
 
 def parts(history: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

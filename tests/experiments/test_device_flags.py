@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from experiments import char_setup, device_config
-from experiments.char_config import Config
+from experiments import device_config
 from jaxlessons import devices
 from jaxlessons.errors import UserError
 
@@ -92,9 +91,9 @@ def test_a_cluster_is_found_out(monkeypatch, environment, several):
 
 def test_several_devices_have_no_use_for_nvidias_lstm():
     several = devices.layout(2)
-    assert char_setup.shareable(Config(cell="lstm"), devices.SINGLE) == {}
-    assert char_setup.shareable(Config(cell="lstm"), several) == {"backend": "fused"}
-    assert char_setup.shareable(Config(cell="lstm", backend="scan"), several) == {}
-    assert char_setup.shareable(Config(cell="mingru"), several) == {}
+    assert device_config.shareable("lstm", devices.SINGLE) == {}
+    assert device_config.shareable("lstm", several) == {"backend": "fused"}
+    assert device_config.shareable("lstm", several, "scan") == {}
+    assert device_config.shareable("mingru", several) == {}
     with pytest.raises(UserError, match="--backend cudnn is for one device"):
-        char_setup.shareable(Config(cell="lstm", backend="cudnn"), several)
+        device_config.shareable("lstm", several, "cudnn")
