@@ -177,17 +177,23 @@ def trained():
     return plan, places, train, scanned, looped
 
 
+def assert_same_course(found, expected, start):
+    """That they differ by little of the way from `start`: rounding turns over which pixel of four
+    is the largest, and a filter of few gradients follows."""
+    ways, gaps = [], []
+    for one, other, before in zip(*map(jax.tree.leaves, (found, expected, start)), strict=True):
+        ways.append(np.linalg.norm(other - before))
+        gaps.append(np.linalg.norm(one - other))
+        assert gaps[-1] <= 0.1 * ways[-1] + 1e-6
+    assert np.linalg.norm(gaps) <= 0.005 * np.linalg.norm(ways)
+
+
 def test_the_scans_take_the_steps_of_a_plain_loop(trained):
     plan, _, _, scanned, looped = trained
     assert (plan.whitening, plan.total) == (5, 9)
     for a, b in zip(scanned, looped, strict=True):
         assert int(a.state.step) == int(b.state.step)
-        for one, other in zip(
-            jax.tree.leaves((a.state.variables, a.slow)),
-            jax.tree.leaves((b.state.variables, b.slow)),
-            strict=True,
-        ):
-            np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
+        assert_same_course(*((c.state.variables, c.slow) for c in (a, b, scanned[0])))
     assert int(scanned[-1].state.step) == 9
     moved = jax.tree.map(
         lambda a, b: float(jnp.abs(a - b).max()), scanned[0].state.params, scanned[-1].state.params
@@ -222,10 +228,7 @@ def test_the_filters_stay_as_they_were_whitened_and_their_bias_moves_only_at_fir
 
 def test_the_slow_weights_are_those_of_the_last_fifth_step(trained):
     _, _, _, scanned, looped = trained
-    for one, other in zip(
-        jax.tree.leaves(scanned[2].slow), jax.tree.leaves(looped[1].slow), strict=True
-    ):
-        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
+    assert_same_course(scanned[2].slow, looped[1].slow, scanned[0].slow)
     fast = scanned[2].state.params["group2"]["conv1"]["kernel"]
     assert np.abs(fast - scanned[2].slow["params"]["group2"]["conv1"]["kernel"]).max() > 1e-3
 

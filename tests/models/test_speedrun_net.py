@@ -108,7 +108,7 @@ NARROW = {"widths": (4, 6, 8)}
 @pytest.fixture(scope="module")
 def begun():
     images = jnp.asarray(RANDOM.standard_normal((3, 32, 32, 3)), jnp.float32)
-    return SpeedrunNet(**NARROW).init(jax.random.key(0), images), images
+    return jax.jit(SpeedrunNet(**NARROW).init)(jax.random.key(0), images), images
 
 
 def test_the_logits_are_the_heads_over_9_or_over_its_width(begun):
@@ -127,10 +127,8 @@ def test_the_logits_are_the_heads_over_9_or_over_its_width(begun):
 def test_the_whitenings_bias_begins_at_0_or_as_pytorchs(begun):
     variables, images = begun
     assert not np.any(variables["params"]["whiten"]["bias"])
-    biases = [
-        SpeedrunNet(**NARROW, random_bias=True).init(jax.random.key(k), images)["params"]["whiten"]
-        for k in range(8)
-    ]
+    init = jax.jit(SpeedrunNet(**NARROW, random_bias=True).init)
+    biases = [init(jax.random.key(k), images)["params"]["whiten"] for k in range(8)]
     bias = np.concatenate([whiten["bias"] for whiten in biases])
     limit = 12**-0.5
     assert np.abs(bias).max() <= limit
