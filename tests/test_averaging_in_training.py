@@ -102,6 +102,7 @@ def test_a_scan_keeps_the_same_average_as_the_loop():
     assert_close(loop.average.params, scan.average.params, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AVERAGERS)
 def test_a_run_stopped_and_resumed_has_the_same_average_bit_for_bit(name, tmp_path):
     step = STEPS[name]

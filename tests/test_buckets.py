@@ -96,6 +96,7 @@ def test_the_step_sees_the_narrowest_batch_that_holds_all_its_tokens(longest):
     assert sorted(widths) == [4, 5, 9]  # each branch is traced once
 
 
+@pytest.mark.slow
 def test_training_in_buckets_learns_and_ends_the_same_in_scans_of_steps(network, names):
     split, lengths = names
     widths = bucket_widths(9)

@@ -70,6 +70,7 @@ def test_each_epoch_has_windows_of_its_own_the_same_whatever_came_before(jittere
     assert resumed[0][0] == orders[0][1][0]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_mid_epoch_and_resumed_ends_bit_for_bit_like_an_unbroken_one(
     jittered, tmp_path
 ):

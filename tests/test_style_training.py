@@ -101,6 +101,7 @@ def fresh(optimizer):
     return train_state.create_state(NETWORK, optimizer, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
+@pytest.mark.slow
 def test_without_a_style_the_network_learns_to_copy_a_photo(params, pictures):
     settings = Settings(style_weight=0.0, content_layer="block1_conv1")
     losses = style_training.make_losses(settings, vgg.MEAN)
@@ -127,6 +128,7 @@ def test_without_a_style_the_network_learns_to_copy_a_photo(params, pictures):
     assert np.abs(copies - pictures[:1]).mean() < 0.2 * np.abs(0.5 - pictures[:1]).mean()
 
 
+@pytest.mark.slow
 def test_evaluation_counts_every_photo_once_for_every_batch_size(seen, pictures):
     losses = style_training.make_losses(SETTINGS, vgg.MEAN)
     photos = jnp.round(255 * pictures).astype(jnp.uint8)

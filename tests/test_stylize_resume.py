@@ -61,6 +61,7 @@ def go_on(settings, folder, done, params, **given):
     return stylize(CONTENT, [STYLE], params, settings, begun=(done, descent), **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [LBFGS, ADAM], ids=["lbfgs", "adam"])
 @pytest.mark.parametrize("done", [2, 4, 7], ids=["coarse", "between", "fine"])
 def test_from_a_checkpoint_it_goes_on_bit_for_bit(settings, done, unbroken, params):
@@ -91,6 +92,7 @@ def test_after_the_last_evaluation_there_is_the_picture_and_nothing_to_do(unbrok
         assert made.history[name].dtype == values.dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done", [1, 3, 6])
 def test_with_another_number_a_call_no_evaluation_is_lost_or_added(done, unbroken, params):
     whole, folder, _ = unbroken(LBFGS)

@@ -42,6 +42,7 @@ def coherence(picture):
     return np.hypot(xx - yy, 2 * xy).sum() / (xx + yy).sum()
 
 
+@pytest.mark.slow
 def test_a_seed_gives_one_painting_and_another_seed_another_one(painting):
     np.testing.assert_array_equal(flow_painting(HEIGHT, WIDTH, seed=0), painting)
     other = flow_painting(HEIGHT, WIDTH, seed=1)

@@ -167,6 +167,7 @@ def test_without_photos_the_sentence_says_what_to_give(run, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_resume_with_other_weights_is_refused(run, narrow_vgg, monkeypatch):
     run(f"{QUICK} --name mine", interrupt_at=1)
     monkeypatch.setattr(weights, "vgg16", lambda file: narrow_vgg._replace(source="another"))

@@ -31,6 +31,7 @@ def network(narrow_vgg):
     return config, cats_dogs_setup.make_network(config, 2, narrow_vgg)
 
 
+@pytest.mark.slow
 def test_frozen_and_trained_parts_make_the_whole_network(network, disc_photos):
     config, network = network
     images = cats_dogs_setup.load_photos(dataclasses.replace(config, data_dir=disc_photos))
@@ -52,6 +53,7 @@ def test_frozen_and_trained_parts_make_the_whole_network(network, disc_photos):
     np.testing.assert_allclose(top, logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_views_are_the_photo_and_then_others_the_same_each_time(network, disc_photos, monkeypatch):
     config, network = network
     images = cats_dogs_setup.load_photos(dataclasses.replace(config, data_dir=disc_photos))
@@ -70,6 +72,7 @@ def test_views_are_the_photo_and_then_others_the_same_each_time(network, disc_ph
     np.testing.assert_allclose(small.features(0).last, plain, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_looking_counts_every_photo_once_and_its_maps_are_the_heads(network, disc_photos):
     config, network = network
     images = cats_dogs_setup.load_photos(dataclasses.replace(config, data_dir=disc_photos))

@@ -53,6 +53,7 @@ def test_too_few_characters_are_refused(name, length):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n if n in ("three", "sequence") else pytest.param(n, marks=SLOW) for n in LESSONS]
 )

@@ -83,6 +83,7 @@ def arrays(path, step):
     return checkpoint.restore(path, shapes, step, part="params")
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_leaves_its_whole_folder(trained):
     names = {path.name for path in trained.run.iterdir()}
     figures = {"curves.png", "reactions.png"}
@@ -106,6 +107,7 @@ def test_a_run_learns_and_leaves_its_whole_folder(trained):
     assert all(record["sample"] in samples for record in records)
 
 
+@pytest.mark.slow
 def test_the_validation_loss_is_that_of_each_stream_in_one_pass(trained):
     text, result = make_text(0), json.loads((trained.run / "result.json").read_text())
     held_back = text[int(len(text) * 0.9) :]
@@ -122,6 +124,7 @@ def test_the_validation_loss_is_that_of_each_stream_in_one_pass(trained):
     assert result["best_validation_loss"] == pytest.approx(np.concatenate(nats).mean(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(call, trained):
     words = f"{SMALL} --text text.txt --name broken"
     stopped = call(trained.folder, words, interrupt_at=125)
@@ -143,6 +146,7 @@ def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(call, tra
         assert [ours[0][name], ours[3][name]] == [theirs[0][name], theirs[2][name]]
 
 
+@pytest.mark.slow
 def test_sampling_takes_the_checkpoint_alone(call, trained, tmp_path):
     folder = trained.run / "checkpoints"
     step = find_checkpoint(folder, tmp_path, "char_rnn", None, best="loss")[1]
@@ -159,6 +163,7 @@ def test_sampling_takes_the_checkpoint_alone(call, trained, tmp_path):
     assert call(tmp_path, words + " --seed 1").out != done.out
 
 
+@pytest.mark.slow
 def test_many_samples_greedy_and_beams(call, trained):
     three = call(trained.folder, "--name a --sample alph --length 9 --samples 3").out
     assert [f"[{k}]\nalpha" in three for k in (1, 2, 3)] == [True] * 3
@@ -170,6 +175,7 @@ def test_many_samples_greedy_and_beams(call, trained):
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -202,6 +208,7 @@ def test_wrong_input_gets_one_sentence(call, trained, words, message):
     assert message in done.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_character_outside_the_vocabulary_is_named(call, trained):
     done = call(trained.folder, "--name a --sample be7a")
     assert done.code == 1
@@ -209,6 +216,7 @@ def test_a_character_outside_the_vocabulary_is_named(call, trained):
     assert "symbols that the network was trained on" in done.err
 
 
+@pytest.mark.slow
 def test_resume_with_another_text_is_refused(call, trained):
     words = f"{SMALL} --text other.txt --name other --epochs 1"
     path = trained.folder / "other.txt"
@@ -233,6 +241,7 @@ def test_resume_with_another_text_is_refused(call, trained):
     assert call(trained.folder, "--resume --name other").code == 0
 
 
+@pytest.mark.slow
 def test_the_end_of_each_cycle_is_kept(call, trained):
     words = f"{SMALL} --text text.txt --name cycles --schedule sgdr --epochs 1 --cycles 2"
     done = call(trained.folder, f"{words} --weight-decay 1e-5 --group-weight-decay embedding 0")

@@ -35,6 +35,7 @@ def run(run_in, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_it_learns_shapes_and_tells_means_and_deviations(run, monkeypatch, tmp_path):
     result = run(
         "--optimizer muon --widths 8 16 16 --epochs 2 --batch-size 50 --seeds 2 --name mine",
@@ -72,6 +73,7 @@ def test_it_learns_shapes_and_tells_means_and_deviations(run, monkeypatch, tmp_p
 SHORT = "--optimizer nesterov --widths 4 6 4 --epochs 1 --batch-size 40 --validation 80"
 
 
+@pytest.mark.slow
 def test_validation_images_are_told_instead_and_not_trained_on(run, monkeypatch):
     seen = []
     original = cifar_speedrun.compile_parts
@@ -92,6 +94,7 @@ def test_validation_images_are_told_instead_and_not_trained_on(run, monkeypatch)
     assert train | told == set(map(bytes, images.train_images))
 
 
+@pytest.mark.slow
 def test_after_the_first_seed_nothing_is_compiled(run, monkeypatch):
     compiled, counts = [], []
     original = RunDirectory.append_metrics

@@ -46,6 +46,7 @@ def result(folder):
     return json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_devices_come_to_the_figures_of_one_and_one_goes_on_from_there(run, begun):
     whole = result(begun("whole"))
     assert run(f"{SIMPLE} --devices 2 --name two", interrupt_at=8).code == 130
@@ -57,6 +58,7 @@ def test_two_devices_come_to_the_figures_of_one_and_one_goes_on_from_there(run, 
     assert found["test_accuracy"] == whole["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_goes_on_in_float32(run):
     words = f"{SIMPLE} --compute-dtype bfloat16 --name narrow"
     assert run(words, interrupt_at=8).code == 130

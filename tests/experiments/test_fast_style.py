@@ -92,6 +92,7 @@ def trained(folder, step=6):
     return network, checkpoint.restore(folder / "checkpoints", shapes, step, part="params")
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_leaves_its_whole_folder(run, narrow, whole_folder, monkeypatch):
     drawn = {}
     original = plotting.plot_pictures

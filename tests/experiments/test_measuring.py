@@ -34,6 +34,7 @@ def test_a_ratio_is_of_rounds_side_by_side_so_that_drift_cancels():
     assert ratio == (4.5, 3.0, 6.0)
 
 
+@pytest.mark.slow
 def test_growth_is_of_what_was_held_at_the_peak():
     # As much again as this process ever held: its peak has to rise by what it holds now.
     peak = measuring.peak_resident()

@@ -21,6 +21,7 @@ def run(run_names):
     return run_names
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_leaves_its_whole_folder(trained, whole_folder):
     whole_folder(trained.run, {"curves.png", "confusion.png", "reliability.png"})
     records = [json.loads(x) for x in (trained.run / "metrics.jsonl").read_text().splitlines()]
@@ -44,6 +45,7 @@ def test_a_run_learns_and_leaves_its_whole_folder(trained, whole_folder):
     assert shared in trained.out
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_each_test_name_by_itself(trained):
     test, loaded = read(trained.folder / "test.csv"), network(trained)
     known = read(trained.folder / "train.csv")
@@ -85,6 +87,7 @@ def test_the_figures_are_those_of_each_test_name_by_itself(trained):
     assert trained.result["balanced_accuracy"] == pytest.approx(np.mean(recalls))
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(run, trained, parameters):
     per_epoch = trained.result["steps"] // 8
     stopped = run(f"{SMALL} {trained.files} --name b", interrupt_at=per_epoch + 3)
@@ -103,6 +106,7 @@ def test_ctrl_c_saves_and_resume_ends_bit_for_bit_like_an_unbroken_run(run, trai
     assert "is finished: test accuracy" in run("--resume --name b").out
 
 
+@pytest.mark.slow
 def test_two_devices_come_to_the_figures_of_one(run, trained):
     done = run(f"{SMALL} {trained.files} --name two --devices 2 --shard-optimizer")
     assert done.code == 0, done.err
@@ -111,6 +115,7 @@ def test_two_devices_come_to_the_figures_of_one(run, trained):
     assert result["best_epoch"] == trained.result["best_epoch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["qrnn", "mingru"])
 def test_the_other_cells_learn_too(run, trained, cell):
     done = run(f"--cell {cell} {SMALL} {trained.files} --name x --validation 0")
@@ -121,6 +126,7 @@ def test_the_other_cells_learn_too(run, trained, cell):
     assert result["best_epoch"] == 8
 
 
+@pytest.mark.slow
 def test_resume_on_other_names_is_refused(run, trained, tmp_path):
     path = tmp_path / "train.csv"
     shutil.copy(trained.folder / "train.csv", path)
@@ -135,6 +141,7 @@ def test_resume_on_other_names_is_refused(run, trained, tmp_path):
     assert run("--resume --name c").code == 0
 
 
+@pytest.mark.slow
 def test_a_label_in_the_test_file_alone_is_refused(run, trained, tmp_path):
     path = tmp_path / "test.csv"
     path.write_text("Abe,Cendri\nBob,Martian\n")

@@ -63,6 +63,7 @@ def test_the_tutorials_preset_is_the_tutorials():
     )
 
 
+@pytest.mark.slow
 def test_the_train_step_is_compiled_once_for_names_of_all_lengths(trained):
     small = {"features": 4, "embedding_size": 4, "layers": 1, "batch_size": 16, "epochs": 1.0}
     config = names_config.Config(train_file=trained.folder / "train.csv", **small)

@@ -32,6 +32,7 @@ def ask(run_in, trained):
     return call
 
 
+@pytest.mark.slow
 def test_predict_tells_the_likeliest_with_their_probabilities(ask, trained):
     loaded, asked = network(trained), ["Tsumoto", "fjörsen", "Fjörsen"]
     done = ask(*asked)
@@ -46,6 +47,7 @@ def test_predict_tells_the_likeliest_with_their_probabilities(ask, trained):
     assert one == lines[0].split(",")[0] + "\n"
 
 
+@pytest.mark.slow
 def test_predict_takes_a_checkpoint_alone(run_in, ask, trained, tmp_path):
     folder, step = find_checkpoint(
         trained.run, tmp_path, "names", None, best="accuracy", mode="max"
@@ -56,6 +58,7 @@ def test_predict_takes_a_checkpoint_alone(run_in, ask, trained, tmp_path):
     assert done.out == ask("Tsumoto").out
 
 
+@pytest.mark.slow
 def test_what_training_has_nothing_like_is_warned_of(ask, trained):
     longest = network(trained).longest
     unlike = "which no name trained on has: read as unknown letters."
@@ -75,6 +78,7 @@ def test_what_training_has_nothing_like_is_warned_of(ask, trained):
     assert done.out.splitlines()[0] == ask("Tsu\u017bo").out.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -124,6 +128,7 @@ def test_another_experiments_checkpoint_is_refused(run, begun):
     assert " is no name classifier's: name another --checkpoint." in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value", "fault"),
     [

@@ -39,6 +39,7 @@ def test_errors_that_libraries_log_before_they_raise_them_are_not_shown(name, ca
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_saving_leaves_nothing_behind_in_memory(tmp_path):
     quiet.silence()
     state = {"kernel": jnp.ones((4, 4))}

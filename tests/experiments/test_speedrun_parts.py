@@ -188,6 +188,7 @@ def assert_same_course(found, expected, start):
     assert np.linalg.norm(gaps) <= 0.005 * np.linalg.norm(ways)
 
 
+@pytest.mark.slow
 def test_the_scans_take_the_steps_of_a_plain_loop(trained):
     plan, _, _, scanned, looped = trained
     assert (plan.whitening, plan.total) == (5, 9)
@@ -201,6 +202,7 @@ def test_the_scans_take_the_steps_of_a_plain_loop(trained):
     assert moved["group2"]["conv1"]["kernel"] > 1e-2
 
 
+@pytest.mark.slow
 def test_every_epoch_sees_each_image_once_in_an_order_of_its_own(trained):
     _, places, _, _, _ = trained
     rows = np.asarray(places.rows)
@@ -211,6 +213,7 @@ def test_every_epoch_sees_each_image_once_in_an_order_of_its_own(trained):
     np.testing.assert_array_equal(places.epoch, [0] * 5 + [1] * 4)
 
 
+@pytest.mark.slow
 def test_the_filters_stay_as_they_were_whitened_and_their_bias_moves_only_at_first(trained):
     _, _, train, scanned, _ = trained
     biases = [np.asarray(carry.state.params["whiten"]["bias"]) for carry in scanned]
@@ -226,6 +229,7 @@ def test_the_filters_stay_as_they_were_whitened_and_their_bias_moves_only_at_fir
     np.testing.assert_array_equal(biases[1], biases[2])
 
 
+@pytest.mark.slow
 def test_the_slow_weights_are_those_of_the_last_fifth_step(trained):
     _, _, _, scanned, looped = trained
     assert_same_course(scanned[2].slow, looped[1].slow, scanned[0].slow)
@@ -248,6 +252,7 @@ def test_operations_are_those_counted_by_hand_and_those_published():
     assert found / 1e15 == pytest.approx(0.36, abs=0.005)
 
 
+@pytest.mark.slow
 def test_xla_counts_a_scans_body_once_and_about_what_is_counted_on_paper(trained):
     plan, places, train, scanned, _ = trained
     parts = make_parts(TINY, plan, images_of(40, 10), make_optimizer(TINY, plan))
@@ -262,6 +267,7 @@ def test_xla_counts_a_scans_body_once_and_about_what_is_counted_on_paper(trained
     assert 0.8 < counted(1) / on_paper < 1.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "optimizer", "dtype"),
     [("94", "muon", "bfloat16"), ("94", "nesterov", "float32"), ("96", "nesterov", "bfloat16")],

@@ -78,6 +78,7 @@ def cases(monkeypatch, tmp_path, small_images):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["cifar", "char"])
 def test_nothing_is_compiled_after_the_first_epoch(watched, cases, case):
     epochs = watched(*cases[case], lambda count: count >= 4)

@@ -41,6 +41,7 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_paints_and_leaves_its_whole_folder(run, whole_folder, folder):
     words = f"{QUICK} --content photo.png --style one.png --name a --output mine.png"
     done = run(words)
@@ -72,6 +73,7 @@ def test_a_run_paints_and_leaves_its_whole_folder(run, whole_folder, folder):
         assert way.size == (24, 16)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_very_same_picture(run, monkeypatch):
     words = f"{QUICK} --content photo.png --style one.png two.png --style-weights 1 3"
     whole = run(f"{words} --name whole")
@@ -101,6 +103,7 @@ def test_a_stopped_run_goes_on_to_the_very_same_picture(run, monkeypatch):
     np.testing.assert_array_equal(images.read("late.png"), pictures[0])
 
 
+@pytest.mark.slow
 def test_two_styles_share_a_picture_by_a_mask(run):
     words = f"{QUICK} --content photo.png --style one.png two.png"
     inside = run(f"{words} --mask mask.png --name masked")
@@ -113,6 +116,7 @@ def test_two_styles_share_a_picture_by_a_mask(run):
     assert np.abs(first - second).max() > 0
 
 
+@pytest.mark.slow
 def test_without_arguments_a_demonstration_runs(run):
     done = run(f"{QUICK} --name demo")
     assert done.code == 0, done.err
@@ -121,6 +125,7 @@ def test_without_arguments_a_demonstration_runs(run):
     assert images.read(done.folder / "demo" / "picture.png").shape == (24, 20, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -43,6 +43,7 @@ def reference(monkeypatch):
 CASES = [(1, False, None), (2, True, (2, 5, 0))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "bidirectional", "lengths"), CASES)
 def test_the_packed_weights_give_the_scans_values_and_gradients(
     layers, bidirectional, lengths, reference, case, differentiated, close

@@ -136,6 +136,7 @@ def test_the_whitenings_bias_begins_at_0_or_as_pytorchs(begun):
     assert abs(bias.mean()) < 0.15 * limit
 
 
+@pytest.mark.slow
 def test_the_head_keeps_float32s_digits_whatever_the_rest_computes_in(begun):
     variables, images = begun
     logits = SpeedrunNet(**NARROW, dtype=jnp.bfloat16).apply(variables, images)
@@ -165,6 +166,7 @@ def test_a_residual_group_whose_last_norm_is_silenced_passes_its_first_layer_on(
     assert np.abs(logits - plain.apply(begun[0], images)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_without_its_training_the_whitening_gets_no_gradient_and_the_rest_the_same(begun):
     variables, images = begun
 
