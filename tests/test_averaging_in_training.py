@@ -76,6 +76,7 @@ def recording(step, params):
     return recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AVERAGERS)
 def test_training_keeps_the_average_of_the_parameters_after_each_of_its_steps(name):
     params = []

@@ -55,6 +55,7 @@ def started(network, names, **settings):
     return state, training.make_train_step(network.apply, optimizer, **settings)
 
 
+@pytest.mark.slow
 def test_a_step_in_buckets_is_the_step_itself_and_compiled_once(network, names):
     split, lengths = names
     widths = bucket_widths(9)

@@ -61,6 +61,7 @@ def sweeps(network_state):
     return {scan: swept(scan) for scan in (False, True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_the_state_is_bit_for_bit_what_it_was_and_still_of_use(network_state, sweeps, scan):
     before, first, after = sweeps[scan]

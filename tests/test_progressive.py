@@ -172,6 +172,7 @@ def whole(run):
     return run.fit(run.state()), run.seen, run.ends
 
 
+@pytest.mark.slow
 def test_every_stage_trains_on_its_own_data_in_its_own_batches_and_epochs(run, whole):
     final, seen, _ = whole
     assert int(final.step) == 17

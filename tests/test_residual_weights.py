@@ -105,6 +105,7 @@ def test_outputs_are_those_of_the_state_dicts_network(settings, stride_at, side)
     assert np.ptp(expected, axis=0).max() > 0.1  # else all images would have the same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [ResNet18(), ResNet34()], ids=["18", "34"])
 def test_torchvisions_own_sizes_are_those_of_the_networks(network):
     found = {

@@ -121,6 +121,7 @@ def test_a_loss_that_is_nan_is_reported_with_its_step():
     assert epochs == []
 
 
+@pytest.mark.slow
 def test_a_tiny_text_is_learnt_by_heart_and_written():
     text = "The quick brown fox jumps over the lazy dog, and naps; so it goes."
     symbols = sorted(set(text))

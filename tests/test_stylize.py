@@ -72,6 +72,7 @@ def test_style_alone_takes_the_styles_gram_matrices_and_not_its_places(paint):
     assert abs(np.corrcoef(*flat)[0, 1]) < 0.5
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_picture_bit_for_bit(paint, whole):
     again, other = paint(), paint(seed=1)
     np.testing.assert_array_equal(again.picture, whole.picture)
@@ -120,6 +121,7 @@ def test_several_evaluations_a_call_make_the_same_picture(paint, whole):
     np.testing.assert_array_equal(made.history["taken"], whole.history["taken"])
 
 
+@pytest.mark.slow
 def test_each_scale_is_twice_the_one_before_and_goes_on_from_it(paint):
     points, pictures, values = [], [], []
 

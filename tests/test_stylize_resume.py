@@ -72,6 +72,7 @@ def test_from_a_checkpoint_it_goes_on_bit_for_bit(settings, done, unbroken, para
         np.testing.assert_array_equal(made.history[name], values[done:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [LBFGS, ADAM], ids=["lbfgs", "adam"])
 def test_the_saved_shapes_are_those_of_every_descent(settings, unbroken):
     told = unbroken(settings)[2]

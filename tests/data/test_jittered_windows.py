@@ -42,6 +42,7 @@ def torchtext_lengths(count, bptt, deviation, random):
     return np.minimum(drawn, bptt + 2 * deviation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bptt", [8, 70])
 def test_jittered_lengths_are_distributed_as_torchtexts(bptt):
     count, batch = 1_000_001, 4

@@ -79,6 +79,7 @@ def test_a_bad_data_folder_is_refused_without_falling_back(run, monkeypatch, tmp
     assert not result.folder.exists()
 
 
+@pytest.mark.slow
 def test_a_name_that_is_taken_is_refused_and_the_run_stays(run, begun):
     folder = begun("whole")
     before = (folder / "result.json").read_bytes()
@@ -125,6 +126,7 @@ def test_a_checkpoint_of_another_model_is_refused(run, begun):
     assert "conv1" in result.err
 
 
+@pytest.mark.slow
 def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(run, monkeypatch):
     # The second epoch's rate is beyond what float32 stands.
     lessons = {"simple": [cifar_cnn.Phase(1, 1e-3), cifar_cnn.Phase(1, 1e30)]}

@@ -78,6 +78,7 @@ def test_each_model_learns_a_periodic_text_and_goes_on_with_it(run_in, periodic,
     assert f"'{prompt}' -> '{PERIOD[len(prompt)]}', and on: '{prompt}{following}'" in result.out
 
 
+@pytest.mark.slow
 def test_the_validation_loss_is_that_of_the_texts_end(run_in, periodic, monkeypatch):
     """Of a network whose rates are too low to learn: ln of the number of symbols, about."""
     slow = LESSONS["three"]._replace(rates=((0.5, 1e-12), (0.5, 1e-12)))

@@ -113,6 +113,7 @@ def test_a_second_run_gets_a_folder_of_its_own(run):
     assert "runs/cifar_cnn/simple-quick-2" in run(SIMPLE).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -44,6 +44,7 @@ def scores(probabilities, labels):
     return np.mean(probabilities.argmax(1) == labels), -np.mean(np.log(own))
 
 
+@pytest.mark.slow
 def test_swa_averages_from_its_start_and_evaluates_both_networks(
     run, parameters, probabilities, small_images
 ):
@@ -143,6 +144,7 @@ def test_a_network_trained_with_flips_is_averaged_over_the_mirror_image(
     assert last.startswith("averaged over the image and 1 augmented: test accuracy")
 
 
+@pytest.mark.slow
 def test_views_of_a_network_trained_with_crops_are_random_and_repeatable(run):
     _, _, first = result(run, "--tta 3 --augment flip crop")
     assert first["tta"]["views"] == 3

@@ -23,6 +23,7 @@ def grey():
     return ImageSet("MNIST", "a test", CLASSES, *train, *test, (0.5,), (0.25,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -57,6 +58,7 @@ def test_the_tutorials_networks_train_on_28x28_grey_images(run, monkeypatch, gre
     assert "was begun with --dataset mnist, and --resume goes on with the same" in again.err
 
 
+@pytest.mark.slow
 def test_a_run_from_before_the_flag_was_there_is_gone_on_with(run, begun):
     path = begun("stopped") / "config.json"
     saved = json.loads(path.read_text())

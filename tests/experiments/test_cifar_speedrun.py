@@ -120,6 +120,7 @@ def test_after_the_first_seed_nothing_is_compiled(run, monkeypatch):
     assert "Trainings: 3, of " in result.out
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_where_the_seeds_so_far_are(run, monkeypatch):
     original = RunDirectory.append_metrics
 

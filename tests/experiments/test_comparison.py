@@ -40,6 +40,7 @@ def two_variants(config, lrs=(0.002, 0.0)):
     return {f"lr {lr}": Variant(trial, SimpleNet((8,)), [Phase(config.epochs, lr)]) for lr in lrs}
 
 
+@pytest.mark.slow
 def test_every_variant_is_trained_with_every_seed_and_evaluated(small):
     run, records = comparison.compare("x", small, two_variants(small))
     assert [(r["variant"], r["seed"]) for r in records] == [

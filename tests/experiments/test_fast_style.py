@@ -140,6 +140,7 @@ def test_a_run_trains_and_leaves_its_whole_folder(run, narrow, whole_folder, mon
 
 
 # A step's sums are read one step late, so the stop comes after the next or at the epoch's end.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interrupt_at", "stops_at"), [(1, 2), pytest.param(3, 3, marks=pytest.mark.slow)]
 )

@@ -55,6 +55,7 @@ def run(run_in):
 PAINT = "fast_style --paint photo.jpg"
 
 
+@pytest.mark.slow
 def test_painting_needs_the_checkpoint_alone_and_keeps_any_size(run, painter, tmp_path):
     done = run(f"{PAINT} --output out/mine.png")
     assert done.code == 0, done.err

@@ -49,6 +49,7 @@ def test_the_embedded_network_learns_it_from_every_start_and_the_cell_from_three
     assert low <= share <= high
 
 
+@pytest.mark.slow
 def test_the_experiment_is_that_training(learnt, run_in, tmp_path):
     name, answers = learnt
     for seed in (0, 1, 2):

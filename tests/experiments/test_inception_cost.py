@@ -48,6 +48,7 @@ def test_both_of_a_form_have_the_same_output():
         assert len(shapes) == 1, name
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_table_the_plot_and_its_record(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["inception_cost", "--forms", "tutorial's module", "--batch-size", "2", "--rounds", "3"]

@@ -127,6 +127,7 @@ def test_cases_are_the_same_at_each_call_and_differ_from_each_other():
     assert b"[" * 100_000 in odd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -99,6 +99,7 @@ def test_contrast_and_tint_of_the_photo_change_nothing(variables, photos, painte
     assert np.abs(painted[0] - painted[1]).mean() > 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(9, 14), (11, 13)])
 def test_any_size_is_restored_exactly_from_the_mirrored_photo(variables, photos, painted, size):
     height, width = size

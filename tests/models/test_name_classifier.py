@@ -57,7 +57,17 @@ def test_it_is_the_cell_step_by_step_over_one_name_alone():
         np.testing.assert_allclose(logits[row], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn", "qrnn", "mingru", "minlstm"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "gru",
+        "qrnn",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("lstm", "rnn", "mingru", "minlstm")
+        ),
+    ],
+)
 def test_padding_and_the_other_names_change_no_logit(cell):
     apply, variables = made(cell)
     logits = apply(variables, TOKENS)
@@ -95,6 +105,7 @@ def test_padding_has_no_part_in_the_gradient():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["gru", "lstm", "mingru"])
 def test_the_last_outputs_are_the_last_hidden_states(cell):
     apply, variables = made(cell)

@@ -185,6 +185,7 @@ def test_a_block_whose_last_layer_is_zero_passes_its_input_on(norm, by_formula):
     np.testing.assert_array_equal(jax.jit(block.apply)(variables, X), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [BlockResnet, PreactBottleneckResnet])
 def test_every_layer_gets_a_gradient_in_training(network, by_formula):
     network = network((8, 16), blocks=(1, 1), num_classes=5)

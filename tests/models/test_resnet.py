@@ -185,6 +185,7 @@ def test_dropout_zeroes_a_fifth_of_the_pooled_features_in_training_only(by_formu
     assert (dropped[1] != dropped[0]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "rate"),
     [

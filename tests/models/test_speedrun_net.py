@@ -1,5 +1,7 @@
 """The speedrun's network: what its first filters do, how it begins, and what it is made of."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,16 +113,20 @@ def begun():
     return jax.jit(SpeedrunNet(**NARROW).init)(jax.random.key(0), images), images
 
 
+def logits_of(variables, images, **settings):
+    return jax.jit(SpeedrunNet(**NARROW, **settings).apply)(variables, images)
+
+
 def test_the_logits_are_the_heads_over_9_or_over_its_width(begun):
     variables, images = begun
-    nine = SpeedrunNet(**NARROW).apply(variables, images)
-    width = SpeedrunNet(**NARROW, unit_head=True).apply(variables, images)
+    nine = logits_of(variables, images)
+    width = logits_of(variables, images, unit_head=True)
     assert nine.dtype == jnp.float32
     assert np.abs(nine).max() > 1e-3
     np.testing.assert_allclose(9 * nine, 8 * width, rtol=1e-5)
     kernel = variables["params"]["head"]["kernel"]
     doubled = variables["params"] | {"head": {"kernel": 2 * kernel}}
-    twice = SpeedrunNet(**NARROW).apply(variables | {"params": doubled}, images)
+    twice = logits_of(variables | {"params": doubled}, images)
     np.testing.assert_allclose(twice, 2 * nine, rtol=1e-5)
 
 
@@ -139,31 +145,30 @@ def test_the_whitenings_bias_begins_at_0_or_as_pytorchs(begun):
 @pytest.mark.slow
 def test_the_head_keeps_float32s_digits_whatever_the_rest_computes_in(begun):
     variables, images = begun
-    logits = SpeedrunNet(**NARROW, dtype=jnp.bfloat16).apply(variables, images)
+    logits = logits_of(variables, images, dtype=jnp.bfloat16)
     assert logits.dtype == jnp.float32
     before = np.asarray(9 * logits)
     assert np.abs(before - before.astype(jnp.bfloat16).astype(np.float32)).max() > 1e-4
-    exact = SpeedrunNet(**NARROW).apply(variables, images)
+    exact = logits_of(variables, images)
     np.testing.assert_allclose(logits, exact, atol=0.02)
 
 
 def test_a_residual_group_whose_last_norm_is_silenced_passes_its_first_layer_on(begun):
     _, images = begun
     net = SpeedrunNet(**NARROW, residual=True)
-    variables = net.init(jax.random.key(2), images)
-    plain = SpeedrunNet(**NARROW)
+    variables, apply = jax.jit(net.init)(jax.random.key(2), images), jax.jit(net.apply)
     # A convolution of zeros, normalised, is its norm's bias: 0, so that a group adds nothing.
     params = dict(variables["params"])
     for name in ("group1", "group2", "group3"):
         group = dict(params[name])
         group["conv3"] = {"kernel": jnp.zeros_like(group["conv3"]["kernel"])}
         params[name] = group
-    logits = net.apply(variables | {"params": params}, images)
+    logits = apply(variables | {"params": params}, images)
     # gelu(x + 0) with x = gelu(...): the second convolution plays no part in it.
     for name in ("group1", "group2", "group3"):
         params[name] = params[name] | {"conv2": {"kernel": 7 + params[name]["conv2"]["kernel"]}}
-    np.testing.assert_array_equal(net.apply(variables | {"params": params}, images), logits)
-    assert np.abs(logits - plain.apply(begun[0], images)).max() > 1e-4
+    np.testing.assert_array_equal(apply(variables | {"params": params}, images), logits)
+    assert np.abs(logits - logits_of(begun[0], images)).max() > 1e-4
 
 
 @pytest.mark.slow
@@ -194,7 +199,8 @@ def test_batch_norm_keeps_the_share_of_its_old_statistics_that_it_is_told(begun)
     means = []
     for kept in (0.0, 0.6):
         net = SpeedrunNet(**NARROW, norm_momentum=kept)
-        _, updated = net.apply(variables, images, train=True, mutable=["batch_stats"])
+        train = partial(net.apply, train=True, mutable=["batch_stats"])
+        _, updated = jax.jit(train)(variables, images)
         means.append(np.asarray(updated["batch_stats"]["group1"]["norm1"]["mean"]))
     np.testing.assert_allclose(means[1], 0.4 * means[0], rtol=1e-5)
     assert "scale" not in variables["params"]["group1"]["norm1"]
