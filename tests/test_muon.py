@@ -24,6 +24,7 @@ def orthogonal(gradient, steps):
     return ((u * s) @ v).reshape(gradient.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 3, 4, 6), (3, 3, 2, 30), (2, 2, 5, 20)])
 @pytest.mark.parametrize("steps", [3, 5])
 def test_a_first_step_is_orthogonal_from_a_kernel_of_fixed_norm(shape, steps):

@@ -185,6 +185,7 @@ def test_every_stage_trains_on_its_own_data_in_its_own_batches_and_epochs(run, w
         np.testing.assert_array_equal(rows, order[into * len(rows) : (into + 1) * len(rows)])
 
 
+@pytest.mark.slow
 def test_each_shape_is_compiled_once(run, whole):
     assert run.traced == [(10, 4, 4, 3), (10, 6, 6, 3), (5, 6, 6, 3)]
     assert run.step._cache_size() == 3

@@ -178,6 +178,7 @@ def test_a_style_of_no_weight_has_no_part_in_the_picture(paint, whole):
     assert np.abs(paint(style_size=30).picture - whole.picture).max() > 0.01
 
 
+@pytest.mark.slow
 def test_masks_give_each_style_its_part_of_the_picture(paint):
     """Of a black and a white style the white one's side gets the lighter, on either side."""
     left = np.zeros((12, 16), np.float32)

@@ -106,6 +106,7 @@ def test_with_another_number_a_call_no_evaluation_is_lost_or_added(done, unbroke
     np.testing.assert_allclose(made.picture, whole.picture, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_settings_is_refused(unbroken):
     folder = unbroken(LBFGS)[1]
     for settings, size in ((ADAM, SIZE), (LBFGS, (14, 11))):

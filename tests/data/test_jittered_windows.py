@@ -19,6 +19,7 @@ JITTERED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "batch", "bptt", "deviation"), JITTERED)
 def test_jittered_windows_cover_every_stream_side_by_side(count, batch, bptt, deviation):
     lane = (count - 1) // batch

@@ -52,6 +52,7 @@ def test_a_seed_gives_one_painting_and_another_seed_another_one(painting):
     assert np.abs(other.mean((0, 1)) - painting.mean((0, 1))).max() < 8
 
 
+@pytest.mark.slow
 def test_its_strokes_have_a_direction_which_noise_has_not(painting):
     pixels = np.random.RandomState(0).permutation(painting.reshape(-1, 3))
     assert coherence(pixels.reshape(painting.shape)) < 0.2

@@ -171,6 +171,7 @@ KEYED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEYED)
 def test_a_new_key_changes_the_windows_and_compiles_nothing(name):
     traces = []

@@ -40,6 +40,7 @@ def test_a_run_leaves_its_whole_folder_and_the_figures_agree(run, whole_folder):
     assert "--preset lesson" in result.out  # how to run the whole
 
 
+@pytest.mark.slow
 def test_what_learns_gets_better(run):
     run("cifar_cnn --model simple --epochs 20 --batch-size 16 --validation 0 --augment --name x")
     first, *_, last = read(run("cifar_cnn --summary").folder / "x" / "metrics.jsonl")

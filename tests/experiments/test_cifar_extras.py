@@ -101,6 +101,7 @@ def test_an_average_survives_a_stop_bit_for_bit(run, parameters):
         assert results[0][part] == results[1][part]
 
 
+@pytest.mark.slow
 def test_snapshots_are_the_ends_of_the_last_cycles_and_their_mean_predicts(
     run, parameters, probabilities, small_images
 ):

@@ -61,6 +61,7 @@ def test_every_variant_is_trained_with_every_seed_and_evaluated(small):
     assert all(r["data"] == "small" and r["step"] == 4 for r in records)
 
 
+@pytest.mark.slow
 def test_resume_trains_only_what_is_missing(small, monkeypatch):
     run, _ = comparison.compare("x", small, two_variants(small, lrs=[0.002]))
     trained = []
@@ -200,6 +201,7 @@ def test_the_line_is_straight(small_images):
     assert found["validation"] == []
 
 
+@pytest.mark.slow
 def test_lr_schedules_prints_every_value_and_draws(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lr_schedules", "--epochs", "3", "--lr", "0.1"])

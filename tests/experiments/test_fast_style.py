@@ -200,6 +200,7 @@ def test_without_photos_the_sentence_says_what_to_give(run, monkeypatch, tmp_pat
     assert "photos holds 9 photos" in run("fast_style --validation 50").err
 
 
+@pytest.mark.slow
 def test_resume_with_another_style_is_refused(run, narrow, tmp_path):
     run(f"{QUICK} --name mine", interrupt_at=1)
     shutil.copy(tmp_path / "photos" / "1.JPG", tmp_path / "style.png")

@@ -41,6 +41,7 @@ def learnt(request):
     return request.param, np.asarray(together(jnp.arange(200)))
 
 
+@pytest.mark.slow
 def test_the_embedded_network_learns_it_from_every_start_and_the_cell_from_three_in_four(learnt):
     name, answers = learnt
     share = (answers[:, -1] == LABELS).all(axis=-1).mean()

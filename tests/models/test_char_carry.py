@@ -31,6 +31,7 @@ def loss(model, params, tokens, carry=None):
     return -jnp.sum(each), carry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_gradient_stops_at_the_chunks_bound(cell):
     model = StatefulCharRNN(**SIZES, cell=cell)

@@ -83,6 +83,7 @@ def test_padding_and_the_other_names_change_no_logit(cell):
     np.testing.assert_array_equal(apply(variables, other, LENGTHS), logits)
 
 
+@pytest.mark.slow
 def test_lengths_may_be_a_list():
     apply, variables = made(layers=1)
     network = NameClassifier(**SMALL, layers=1)
@@ -130,6 +131,7 @@ def test_in_one_direction_only_the_end_is_read():
     assert np.abs(found[2] - logits[2]).min() > 1e-4
 
 
+@pytest.mark.slow
 def test_dropout_is_for_training_alone():
     network = NameClassifier(**SMALL, dropout=0.5)
     variables = jax.jit(network.init)(jax.random.key(1), TOKENS)

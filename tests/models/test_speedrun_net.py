@@ -130,6 +130,7 @@ def test_the_logits_are_the_heads_over_9_or_over_its_width(begun):
     np.testing.assert_allclose(twice, 2 * nine, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_whitenings_bias_begins_at_0_or_as_pytorchs(begun):
     variables, images = begun
     assert not np.any(variables["params"]["whiten"]["bias"])
@@ -153,6 +154,7 @@ def test_the_head_keeps_float32s_digits_whatever_the_rest_computes_in(begun):
     np.testing.assert_allclose(logits, exact, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_residual_group_whose_last_norm_is_silenced_passes_its_first_layer_on(begun):
     _, images = begun
     net = SpeedrunNet(**NARROW, residual=True)
