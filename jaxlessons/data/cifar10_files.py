@@ -62,7 +62,7 @@ def read_archive(path: Path) -> Arrays:
     """The six batches in a .tar.gz, wherever in it they lie; nothing is unpacked to the disk.
 
     Raises UserError, naming the archive, when it is truncated or altered (gzip's own CRC tells),
-    lacks a batch, or unpacks to far more than six batches have.
+    lacks a batch, or has or unpacks to far more than six batches have.
     """
     try:
         members = _read_members(path)
@@ -81,8 +81,15 @@ def _read_members(path: Path) -> dict[str, bytes]:
     """Of plain files alone: a link or a device is nothing to read."""
     wanted = {*BINARY_BATCHES, *PYTHON_BATCHES}
     members = {}
+    most = len(PYTHON_BATCHES) * _most()
+    # Ahead of all reading: gzip goes through zeros behind an archive a byte at a time.
+    if (stored := path.stat().st_size) > most:
+        raise UserError(
+            f"{path} has {stored:,} bytes, far more than CIFAR-10's archive: it is altered or "
+            "another archive; get it again."
+        )
     with gzip.open(path) as unlimited:
-        stream = _Limited(unlimited, len(PYTHON_BATCHES) * _most(), path)
+        stream = _Limited(unlimited, most, path)
         with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:
                 name = member.name.rsplit("/", 1)[-1]

@@ -66,12 +66,21 @@ def test_an_archive_writes_nothing_and_reads_no_other_file(tmp_path, monkeypatch
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
+def test_an_archive_with_gigabytes_of_zeros_behind_it_is_refused_unread(tmp_path, monkeypatch):
+    path = pack(tmp_path / "cifar.tar.gz", (entry("data_batch_1.bin"), b""))
+    with path.open("ab") as file:
+        file.truncate(10 << 30)
+    monkeypatch.setattr(gzip, "open", None)
+    with pytest.raises(UserError, match=r"cifar\.tar\.gz has 10,737,418,240 bytes, far more than"):
+        read_archive(path)
+
+
 def test_an_archive_that_unpacks_to_gigabytes_is_refused_early(tmp_path, little_memory):
     chunk = gzip.compress(bytes(1 << 20), 9)
     path = tmp_path / "cifar.tar.gz"
     for name in ("data_batch_1.bin", "notes.txt"):
         head = entry(name, size=1 << 33).tobuf(tarfile.GNU_FORMAT)
-        path.write_bytes(gzip.compress(head) + chunk * 200)
+        path.write_bytes(gzip.compress(head) + chunk * 100)
         with pytest.raises(
             UserError, match=r"cifar\.tar\.gz unpacks to far more than CIFAR-10 has"
         ):
