@@ -1,10 +1,19 @@
-"""The README's table of the benchmark, from its record."""
+"""The README's tables of the benchmark, from its record."""
 
 from __future__ import annotations
 
 from typing import Any
 
 HEAD = "| | side | a second | ours, times as fast | share of the peak | compiled in | memory |"
+# What the sizes that can be varied are called in a table.
+SIZES = {
+    "batch_size": "images a batch",
+    "image_size": "pixels a side",
+    "streams": "streams",
+    "features": "hidden units",
+    "bptt": "characters a step",
+    "picture": "pixels a side",
+}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -24,3 +33,19 @@ def table(result: dict[str, Any]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def growth_table(result: dict[str, Any]) -> str:
+    """How many times as fast as PyTorch, a row for each workload and size that was varied."""
+    found: dict[str, list[str]] = {}
+    for row in result["growth"]:
+        if row["side"] == "torch":
+            name = f"{row['workload']}, {SIZES[row['size']]}"
+            found.setdefault(name, []).append(f"{row['value']}: {row['ours_to_this']:.2f}")
+    if not found:
+        return ""
+    most = max(map(len, found.values()))
+    head = ["times as fast as PyTorch", *[""] * most]
+    rows = [[name, *cells, *[""] * (most - len(cells))] for name, cells in found.items()]
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, *rows]]
+    return "\n".join([lines[0], "|" + "---|" * (most + 1), *lines[1:]])

@@ -229,6 +229,8 @@ def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
         found[f"rnn_speed {config['study']} {config['cell']}"] = char_table.speed_table(result)
     for result in timed:
         found[f"benchmark {result['device']}"] = benchmark_table.table(result)
+        if growth := benchmark_table.growth_table(result):
+            found[f"benchmark's growth {result['device']}"] = growth
     for result in results:
         if result["experiment"] == "inception_cost":
             found["inception_cost"] = inception_cost.table(result["rows"])

@@ -6,7 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import benchmark, benchmark_torch, benchmark_workloads, measuring, peak
+from experiments import (
+    benchmark,
+    benchmark_table,
+    benchmark_torch,
+    benchmark_workloads,
+    measuring,
+    peak,
+)
 from experiments.benchmark_ours import Sizes
 from experiments.benchmark_workloads import WORKLOADS, Workload, check_agreement
 from jaxlessons.models.resnet import Resnet2
@@ -142,3 +149,24 @@ def test_our_language_model_learns_what_it_is_timed_on():
     losses = [float(call()[0]) for _ in range(300)]
     assert losses[0] == pytest.approx(np.log(85), rel=0.1)
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_table_of_growth_has_a_row_for_each_workload_and_size():
+    def grown(workload, size, value, side, ratio):
+        made = {"workload": workload, "size": size, "value": value}
+        return {**made, "side": side, "ours_to_this": ratio}
+
+    growth = [
+        grown("A", "batch_size", 16, "ours", 1.0),
+        grown("A", "batch_size", 16, "torch", 1.216),
+        grown("A", "batch_size", 256, "torch", 0.8),
+        grown("B", "bptt", 8, "torch", 2.0),
+    ]
+    assert benchmark_table.growth_table({"growth": growth}).splitlines() == [
+        "| times as fast as PyTorch |  |  |",
+        "|---|---|---|",
+        "| A, images a batch | 16: 1.22 | 256: 0.80 |",
+        "| B, characters a step | 8: 2.00 |  |",
+    ]
+    assert benchmark_table.growth_table({"growth": []}) == ""
+    assert set(benchmark_table.SIZES) == set(benchmark.GROWTH)
