@@ -172,7 +172,7 @@ def _row(runs: list[dict[str, Any]]) -> str:
         ours += f" ± {statistics.stdev(accuracies):.1f}"
     minutes = statistics.mean(run["train_seconds"] for run in runs) / 60
     cells = (
-        f"{network}, {config['epochs']:g} epochs",
+        f"{network}, {config['epochs']:g} epoch{'s' * (config['epochs'] != 1)}",
         f"{first['parameters']:,}",
         lesson,
         f"{ours} %",
