@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments import markdown
+
 HEAD = "| | side | a second | ours, times as fast | share of the peak | compiled in | memory |"
 # What the sizes that can be varied are called in a table.
 SIZES = {
@@ -18,7 +20,7 @@ SIZES = {
 
 def table(result: dict[str, Any]) -> str:
     """A row for each workload and side."""
-    lines = [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
+    rows = []
     for row in result["rows"]:
         low, high = row["quartiles"]
         memory = row["memory_megabytes"]
@@ -31,8 +33,8 @@ def table(result: dict[str, Any]) -> str:
             f"{row['compile_seconds']:.1f} s",
             "" if memory is None else f"{memory:,.0f} MB",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown.table(HEAD, rows)
 
 
 def growth_table(result: dict[str, Any]) -> str:
@@ -47,5 +49,4 @@ def growth_table(result: dict[str, Any]) -> str:
     most = max(map(len, found.values()))
     head = ["times as fast as PyTorch", *[""] * most]
     rows = [[name, *cells, *[""] * (most - len(cells))] for name, cells in found.items()]
-    lines = ["| " + " | ".join(cells) + " |" for cells in [head, *rows]]
-    return "\n".join([lines[0], "|" + "---|" * (most + 1), *lines[1:]])
+    return markdown.table(markdown.row(head), rows)

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from experiments import markdown
+
 # (cell, layers x features, epochs) -> validation nats a character of the lesson's.
 LESSON = {
     ("rnn", 1, 256): "1.486",
@@ -23,11 +25,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         names = ("preset", "cell", "layers", "features")
         key = (result["data"], *(config[n] for n in names), result["epochs"], result["device"])
         groups.setdefault(key, []).append(result)
-    lines = [HEAD, "|---|---|---|---|---|---|---|---|---|"]
-    return "\n".join(lines + [_row(groups[key]) for key in sorted(groups)])
+    return markdown.table(HEAD, [_row(groups[key]) for key in sorted(groups)])
 
 
-def _row(runs: list[dict[str, Any]]) -> str:
+def _row(runs: list[dict[str, Any]]) -> list[str]:
     first = runs[0]
     config = first["config"]
     size = (config["cell"], config["layers"], config["features"])
@@ -35,7 +36,7 @@ def _row(runs: list[dict[str, Any]]) -> str:
     lesson = LESSON.get(size, "not in the lesson") if compared else "not in the lesson"
     name = f"{size[1]} x {size[2]} {size[0].upper()}, {first['epochs']:.3g} epochs"
     minutes = statistics.mean(run["train_seconds"] for run in runs) / 60
-    cells = [
+    return [
         f"{name} (`--preset {config['preset']}`)",
         first["data"],
         lesson,
@@ -46,7 +47,6 @@ def _row(runs: list[dict[str, Any]]) -> str:
         first["device"],
         f"{minutes:.1f} min",
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def _mean(values: list[float], digits: int) -> str:
@@ -58,15 +58,13 @@ def speed_table(result: dict[str, Any]) -> str:
     """One row a contestant, one column a length: the ratio to the reference, with its quartiles."""
     rows = result["rows"]
     lengths = sorted({row["length"] for row in rows})
-    lines = [
-        "| | " + " | ".join(f"{length} steps" for length in lengths) + " |",
-        "|---|" + "---|" * len(lengths),
-    ]
+    head = "| | " + " | ".join(f"{length} steps" for length in lengths) + " |"
+    lines = []
     for name in dict.fromkeys(row["name"] for row in rows):
         own = {row["length"]: row for row in rows if row["name"] == name}
         cells = [
             "{:.2f} ({:.2f} to {:.2f})".format(own[n]["ratio"], *own[n]["quartiles"])
             for n in lengths
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return markdown.table(head, lines)

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments import markdown
+
 
 class Row(NamedTuple):
     """One variant's accuracies in per cent: mean and standard deviation over its trials."""
@@ -39,8 +41,8 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
-    lines = ["| variant | validation | test | seeds |", "|---|---|---|---|"]
+    lines = []
     for row in rows:
         validation, test = (f"{mean:.1f} ± {dev:.1f} %" for mean, dev in (row.validation, row.test))
-        lines.append(f"| {row.name} | {validation} | {test} | {row.trials} |")
-    return "\n".join(lines)
+        lines.append([row.name, validation, test, str(row.trials)])
+    return markdown.table("| variant | validation | test | seeds |", lines)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from experiments import command_line, config_checks, measuring
+from experiments import command_line, config_checks, markdown, measuring
 from experiments.provenance import provenance
 from experiments.run_directory import RunDirectory
 from jaxlessons import plotting, summary
@@ -155,7 +155,7 @@ def compare(name: str, config: Config) -> dict[str, Any]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The comparison as Markdown."""
-    lines = [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
+    lines = []
     for row in rows:
         shares, (low, high) = row["shares"], row["time_quartiles"]
         cells = (
@@ -168,8 +168,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{shares['FLOPs']:.2f}",
             f"{shares['time']:.2f} ({low:.2f} to {high:.2f})",
         )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown.table(HEAD, lines)
 
 
 def _check_forms(names: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from experiments import markdown
+
 HEAD = (
     "| network | parameters | test | names that are not in the training file | balanced | "
     "calibration error | seeds | device | time |"
@@ -24,16 +26,15 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         mean = statistics.mean(run["test_accuracy"] for run in runs)
         return runs[0]["config"]["preset"] != "tutorial", -mean
 
-    lines = [HEAD, "|---" * HEAD.count(" |") + "|"]
-    return "\n".join(lines + [_row(runs) for runs in sorted(groups.values(), key=place)])
+    return markdown.table(HEAD, [_row(runs) for runs in sorted(groups.values(), key=place)])
 
 
-def _row(runs: list[dict[str, Any]]) -> str:
+def _row(runs: list[dict[str, Any]]) -> list[str]:
     first = runs[0]
     config = first["config"]
     network = f"{config['layers']} x {config['features']} {config['cell']}"
     minutes = statistics.mean(run["train_seconds"] for run in runs) / 60
-    cells = [
+    return [
         f"{network}, {first['epochs']:.3g} epochs (`--preset {config['preset']}`)",
         f"{first['parameters']:,}",
         _percent([run["test_accuracy"] for run in runs]),
@@ -44,7 +45,6 @@ def _row(runs: list[dict[str, Any]]) -> str:
         first["device"],
         f"{minutes:.1f} min",
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def _percent(found: list[float | None]) -> str:

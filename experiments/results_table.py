@@ -25,6 +25,7 @@ from experiments import (
     command_line,
     comparison_rows,
     inception_cost,
+    markdown,
     names_table,
     speedrun_report,
     style_table,
@@ -154,11 +155,10 @@ def table(results: Iterable[dict[str, Any]]) -> str:
         own = tuple(_own(result).items())
         key = (rung, config["epochs"], config["preset"], own, result["device"])
         groups.setdefault(key, []).append(result)
-    lines = [HEAD, "|---|---|---|---|---|---|---|---|"]
-    return "\n".join(lines + [_row(groups[key]) for key in sorted(groups)])
+    return markdown.table(HEAD, [_row(groups[key]) for key in sorted(groups)])
 
 
-def _row(runs: list[dict[str, Any]]) -> str:
+def _row(runs: list[dict[str, Any]]) -> tuple[str, ...]:
     first = min(runs, key=lambda run: run["config"]["seed"])
     config = first["config"]
     network, lesson = LADDER[config["model"]]
@@ -171,7 +171,7 @@ def _row(runs: list[dict[str, Any]]) -> str:
     if len(runs) > 1:
         ours += f" ± {statistics.stdev(accuracies):.1f}"
     minutes = statistics.mean(run["train_seconds"] for run in runs) / 60
-    cells = (
+    return (
         f"{network}, {config['epochs']:g} epoch{'s' * (config['epochs'] != 1)}",
         f"{first['parameters']:,}",
         lesson,
@@ -181,7 +181,6 @@ def _row(runs: list[dict[str, Any]]) -> str:
         f"{minutes:.1f} min",
         f"`{_without(first['command'], '--name', '--seed')}`",
     )
-    return "| " + " | ".join(cells) + " |"
 
 
 def _without(command: str, *flags: str) -> str:

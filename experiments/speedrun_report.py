@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import markdown
 from experiments.comparison_rows import mean_and_deviation
 from experiments.run_directory import RunDirectory
 from experiments.speedrun_config import Config, published
@@ -128,7 +129,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """A row a recorded speedrun."""
-    rows = [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
+    rows = []
     for result in results:
         config, (mean, deviation) = result["config"], result["accuracy"]
         cells = (
@@ -143,5 +144,5 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             f"{result['share_of_peak']:.0%}",
             result["device"],
         )
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append(cells)
+    return markdown.table(HEAD, rows)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import markdown
+
 # Evaluations -> loss, of the lesson (fast.ai 2018, lesson 13); its network has batch norm.
 LESSON = {
     "content of layer 37": {"100": 0.785, "1000": 0.081},
@@ -40,11 +42,11 @@ def tables(results: Sequence[dict[str, Any]]) -> dict[str, str]:
     speeds = [result for result in results if result["experiment"] == "style_speed"]
     found = {}
     if quick:
-        found["style_transfer"] = _table(HEAD, [_row(run) for run in quick])
+        found["style_transfer"] = markdown.table(HEAD, [_row(run) for run in quick])
     if lesson:
         found["style_transfer lesson"] = losses(lesson)
     if speeds:
-        found["style_speed"] = _table(SPEED_HEAD, [_speed_row(speed) for speed in speeds])
+        found["style_speed"] = markdown.table(SPEED_HEAD, [_speed_row(speed) for speed in speeds])
     return found
 
 
@@ -59,7 +61,7 @@ def losses(runs: Sequence[dict[str, Any]]) -> str:
                 own = table[kind]
                 cells = [f"{own[str(end)]:.4g}" if str(end) in own else "" for end in ends]
                 lines.append([kind, whose, *cells])
-    return _table("| loss | | " + " | ".join(map(str, ends)) + " |", lines)
+    return markdown.table("| loss | | " + " | ".join(map(str, ends)) + " |", lines)
 
 
 def _losses_of(config: dict[str, Any]) -> str:
@@ -95,8 +97,3 @@ def _speed_row(speed: dict[str, Any]) -> list[str]:
         f"{memory['ours']:.0f} MB, PyTorch's {memory['torch']:.0f}",
         speed["device"],
     ]
-
-
-def _table(head: str, rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, "|" + "---|" * (head.count("|") - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
