@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -60,7 +63,44 @@ def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """SIGINT and SIGTERM call `handler` within this block."""
     old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with _never_dropped():
+            yield
     finally:
         for number, before in old.items():
             signal.signal(number, before)
+
+
+# In seconds: by then the finalizer is done, and nobody notices the wait.
+AGAIN_AFTER = 0.05
+
+
+@contextlib.contextmanager
+def _never_dropped() -> Iterator[None]:
+    """A `Stopped` that Python drops is raised anew, at the end of the block if not before.
+
+    Python prints and drops what is raised within a finalizer or a callback of its garbage
+    collector (JAX has one), and a signal's handler may be called there as well as anywhere.
+    """
+    dropped: list[Stopped] = []
+    timers: list[threading.Timer] = []
+    others = sys.unraisablehook
+
+    def raise_again(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Stopped):
+            others(unraisable)
+            return
+        dropped.append(unraisable.exc_value)
+        # Later, since here the handler would be called within the finalizer once more.
+        signal_again = (os.getpid(), unraisable.exc_value.number)
+        timers.append(threading.Timer(AGAIN_AFTER, os.kill, signal_again))
+        timers[-1].start()
+
+    sys.unraisablehook = raise_again
+    try:
+        yield
+        if dropped:
+            raise dropped[-1]
+    finally:
+        sys.unraisablehook = others
+        for timer in timers:
+            timer.cancel()

@@ -3,15 +3,12 @@
 import json
 import os
 import shutil
-import signal
 from types import SimpleNamespace
 
 import pytest
 
 from experiments import command_line
 from experiments.run_directory import RunDirectory
-from experiments.stopping import Stop
-from jaxlessons.data import cifar10
 from jaxlessons.errors import UserError
 
 RECORDS = [{"step": 5, "seconds": 1.5}, {"step": 10, "seconds": 0.5}]
@@ -105,42 +102,3 @@ def test_a_run_that_had_an_old_checkpoint_yet_to_remove_does_so_at_its_end(run, 
     result = run("cifar_cnn --resume --name whole")
     assert result.code == 0, result.err
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["10", "15", "5"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ahead_of_training_ends_in_one_sentence(run, monkeypatch, number):
-    before = signal.getsignal(number)
-    monkeypatch.setattr(cifar10, "load", lambda data_dir: os.kill(os.getpid(), number))
-    result = run("cifar_cnn --model simple --name mine")
-    assert result.code == 128 + number
-    assert result.err == "\nStopped: the checkpoints so far are kept, --resume goes on.\n"
-    assert signal.getsignal(number) is before
-
-
-def stop_by(signals, leave=True):
-    """The exit code of a program that these signals reach while it trains."""
-
-    def main():
-        stop = Stop()
-        with stop.listening():
-            for number in signals:
-                os.kill(os.getpid(), number)
-            if leave and stop():
-                stop.leave("Saved.")
-        raise AssertionError("it went on after the signal")
-
-    with pytest.raises(SystemExit) as end:
-        command_line.run(main)
-    return end.value.code
-
-
-def test_the_first_signal_saves_and_the_second_does_not_wait(capsys):
-    assert stop_by([signal.SIGTERM]) == 143
-    assert capsys.readouterr().err == "Saved.\n"
-    assert stop_by([signal.SIGINT, signal.SIGTERM]) == 143
-    assert "Saved" not in capsys.readouterr().err
-
-
-def test_a_signal_that_comes_when_training_has_just_ended_is_not_lost(capsys):
-    assert stop_by([signal.SIGTERM], leave=False) == 143
-    assert "the checkpoints so far are kept" in capsys.readouterr().err
