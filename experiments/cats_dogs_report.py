@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.cats_dogs_config import Config
 from experiments.cats_dogs_setup import BATCH, Network
@@ -73,7 +74,7 @@ def finish(
         **plain,
         "zoomed": {"share": config.zoom, **zoomed},
         "validation_accuracy": records[-1].get("validation_accuracy") if records else None,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "parameters": optax.tree.size(params),
         "steps": int(state.step),
         "train_seconds": run.train_seconds(),
         "run_seconds": round(time.perf_counter() - started, 1),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-import jax
+import optax
 
 from experiments import (
     char_config,
@@ -43,10 +43,10 @@ def train(config: Config) -> None:
     setup = char_setup.set_up(config, corpus, layout)
     tokens = layout.replicate(corpus.train)
     state = setup.create_state(config.seed, config.batch_size)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     print(
         f"Preset {config.preset}: {config.layers} x {config.features} {config.cell}, "
-        f"{parameters:,} parameters, {setup.total_steps / setup.per_epoch:g} epochs."
+        f"{optax.tree.size(state.params):,} parameters, "
+        f"{setup.total_steps / setup.per_epoch:g} epochs."
     )
 
     run = RunDirectory.open(config, EXPERIMENT, corpus.name, f"{config.cell}-{config.preset}")

@@ -29,6 +29,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 import tyro
 
 from experiments import command_line, peak, speedrun_config, speedrun_report
@@ -165,7 +166,7 @@ def main() -> None:
             "data_source": images.source,
             "told": "validation" if config.validation else "test",
             "examples": len(told.labels),
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "parameters": optax.tree.size(state.params),
             "flops": speedrun_report.count_flops(module, plan, config.batch_size, len(told.labels)),
             "flops_xla": program.flops,
             "peak_flops_per_second": peak.matmul_peak(

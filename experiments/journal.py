@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from tqdm import tqdm
 
 from experiments import memory
@@ -146,7 +147,7 @@ class Journal:
             "experiment": self.experiment,
             "data": self.data,
             **found,
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "parameters": optax.tree.size(state.params),
             "epochs": step / self.per_epoch,
             "steps": step,
             "train_seconds": self.run.train_seconds(),

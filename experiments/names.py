@@ -17,7 +17,7 @@ import sys
 import time
 from functools import partial
 
-import jax
+import optax
 
 from experiments import (
     command_line,
@@ -50,10 +50,10 @@ def train(config: Config) -> None:
     )
     setup = names_setup.set_up(config, data, layout)
     state = setup.create_state(config.seed, data.splits.train.inputs[:2])
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     print(
         f"Preset {config.preset}: {config.layers} x {config.features} {config.cell}, "
-        f"{parameters:,} parameters, {setup.total_steps / setup.per_epoch:g} epochs."
+        f"{optax.tree.size(state.params):,} parameters, "
+        f"{setup.total_steps / setup.per_epoch:g} epochs."
     )
 
     run = RunDirectory.open(config, EXPERIMENT, found.name, f"{config.cell}-{config.preset}")

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import tyro
 
 from experiments import command_line, config_checks, device_config
@@ -104,7 +105,7 @@ def _counted(name: str, step: Any, state: Any, data: Any, inputs: Any, layout: L
     first = jax.tree.map(lambda leaf: leaf[:1], inputs)
     own = jax.tree.map(lambda leaf: leaf[0], layout.share_steps(first))
     compiled = step.lower(layout.place(state), data, own).compile()
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    parameters = optax.tree.size(state.params)
     flops = float(compiled.cost_analysis()["flops"])
     return Counted(name, parameters, flops, collectives.traffic(compiled))
 
