@@ -29,6 +29,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import tyro
 
@@ -178,15 +179,18 @@ def main() -> None:
         print(speedrun_report.outlook(found, config.seeds, on_cpu), flush=True)
         if config.warm_up:
             jax.block_until_ready(program.run(create_state(config.seeds), train, told.inputs))
+        predicted = []
         for seed in range(config.seeds):
             state = create_state(seed)
             began = time.perf_counter()
             logits = jax.block_until_ready(program.run(state, train, told.inputs))
             seconds = time.perf_counter() - began
-            record = speedrun_report.record(seed, logits, told.labels, seconds)
+            predicted.append(np.asarray(logits))
+            record = speedrun_report.record(seed, predicted[-1], told.labels, seconds)
             run.append_metrics(record | {"step": plan.total})
             print(speedrun_report.line(record), flush=True)
-        speedrun_report.finish(run, config, images.name, plan, found)
+        labels = np.asarray(told.labels)
+        speedrun_report.finish(run, config, images, plan, found, predicted, labels)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import markdown
+from experiments import bias, markdown
 from experiments.comparison_rows import mean_and_deviation
 from experiments.run_directory import RunDirectory
 from experiments.speedrun_config import Config, published
 from experiments.speedrun_optimizer import Plan
 from jaxlessons import plotting, summary
+from jaxlessons.data.image_set import ImageSet
 
 VIEWS = 6  # of each image that is predicted
 HEAD = "| recipe | parameters | accuracy | seeds | seconds | compiling | PFLOP | of peak | device |"
@@ -76,9 +77,20 @@ def stopped(run: RunDirectory) -> str:
     return f"Stopped: the seeds so far are in {path}."
 
 
-def finish(run: RunDirectory, config: Config, data: str, plan: Plan, found: dict[str, Any]) -> None:
-    """Tells what all seeds come to, and writes result.json and accuracies.png."""
-    trials = run.metrics()
+def finish(
+    run: RunDirectory,
+    config: Config,
+    images: ImageSet,
+    plan: Plan,
+    found: dict[str, Any],
+    logits: Sequence[np.ndarray],
+    labels: np.ndarray,
+) -> None:
+    """Tells what all seeds come to, and writes result.json and the figures.
+
+    logits: every seed's `[examples, classes]`, of which the labels are `[examples]`.
+    """
+    trials, data = run.metrics(), images.name
     accuracies = [100 * trial["accuracy"] for trial in trials]
     accuracy = mean_and_deviation(accuracies)
     seconds = mean_and_deviation([trial["seconds"] for trial in trials])
@@ -100,9 +112,34 @@ def finish(run: RunDirectory, config: Config, data: str, plan: Plan, found: dict
     title = f"{what}: {accuracy[0]:.2f} ± {accuracy[1]:.2f} %"
     figure = plotting.plot_accuracies(accuracies, title, known and known[0])
     plotting.save_figure(figure, run.path / "accuracies.png")
-    run.write_result(result, config)
+    shares = judge(run, logits, labels, images.classes, title)
+    run.write_result(result | shares, config)
     print("\n".join(lines(result)))
+    if shares:
+        print(bias.table(shares))
     print(f"Everything is in {run.path}.")
+
+
+def judge(
+    run: RunDirectory,
+    logits: Sequence[np.ndarray],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    title: str,
+) -> dict[str, Any]:
+    """`bias.measure` of all seeds' predictions together, and their reliability.png.
+
+    Together, since what a single network prefers is mostly its chance. A training that diverged
+    predicts nothing; {} where all did.
+    """
+    learned = [array for array in logits if np.isfinite(array).all()]
+    if not learned:
+        return {}
+    probabilities = np.asarray(jax.nn.softmax(np.concatenate(learned)))
+    repeated = np.tile(labels, len(learned))
+    figure = bias.draw(probabilities, repeated, title)
+    plotting.save_figure(figure, run.path / "reliability.png")
+    return bias.measure(probabilities, repeated, classes)
 
 
 def lines(result: dict[str, Any]) -> list[str]:

@@ -37,14 +37,16 @@ def run(run_in, monkeypatch):
 
 @pytest.mark.slow
 def test_it_learns_shapes_and_tells_means_and_deviations(run, monkeypatch, tmp_path):
+    images = images_of(1000, 100)
     result = run(
         "--optimizer muon --widths 8 16 16 --epochs 2 --batch-size 50 --seeds 2 --name mine",
-        images_of(1000, 100),
+        images,
     )
     assert result.code == 0, result.err
     folder = result.folder / "mine"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "result.json", "accuracies.png"}
+    figures = {"accuracies.png", "reliability.png"}
+    assert names == {"config.json", "metrics.jsonl", "result.json", *figures}
     trials = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     found = json.loads((folder / "result.json").read_text())
     assert found["trainings"] == trials
@@ -54,6 +56,11 @@ def test_it_learns_shapes_and_tells_means_and_deviations(run, monkeypatch, tmp_p
     assert np.mean(accuracies) > 35  # chance is 10
     assert found["accuracy"] == pytest.approx([np.mean(accuracies), np.std(accuracies, ddof=1)])
     assert found["n"] == 2
+    own = np.bincount(images.test_labels, minlength=10) / 100
+    assert [c["share"] for c in found["classes"].values()] == pytest.approx(own.tolist())
+    right = [c["accuracy"] for c in found["classes"].values()]
+    assert 100 * np.dot(own, right) == pytest.approx(np.mean(accuracies))
+    assert "expected calibration error" in result.out
     assert found["steps"] == 40
     assert (found["told"], found["examples"], found["parameters"]) == ("test", 100, 10_920)
     assert 0.8 < found["flops_xla"] / found["flops"] < 1.5

@@ -363,3 +363,25 @@ def test_who_stops_it_before_the_first_seed_is_not_sent_to_a_file_that_is_not_th
     run.append_metrics({"seed": 0, "step": 1})
     expected = f"Stopped: the seeds so far are in {tmp_path / 'metrics.jsonl'}."
     assert speedrun_report.stopped(run) == expected
+
+
+def test_every_seed_that_did_not_diverge_is_judged(tmp_path):
+    run = RunDirectory(tmp_path)
+    sure = 10 * np.eye(2, dtype=np.float32)
+    logits = [sure[[0, 1, 1, 1]], np.full((4, 2), np.nan), sure[[0, 0, 0, 1]]]
+    labels = np.array([0, 0, 0, 1])
+    found = speedrun_report.judge(run, logits, labels, ("cat", "dog"), "two seeds")
+    assert found["classes"]["cat"] == pytest.approx(
+        {"share": 6 / 8, "predicted": 4 / 8, "accuracy": 4 / 6}
+    )
+    assert found["classes"]["dog"]["accuracy"] == 1
+    confident = 1 / (1 + np.exp(-10))
+    assert found["expected_calibration_error"] == pytest.approx(confident - 6 / 8)
+    assert (tmp_path / "reliability.png").exists()
+
+
+def test_seeds_that_all_diverged_have_no_shares(tmp_path):
+    lost = [np.full((4, 2), np.nan)]
+    run = RunDirectory(tmp_path)
+    assert speedrun_report.judge(run, lost, np.zeros(4, int), ("cat", "dog"), "lost") == {}
+    assert not list(tmp_path.iterdir())
