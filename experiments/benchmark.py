@@ -181,11 +181,11 @@ def main() -> None:
         **about,
         "config": dataclasses.asdict(config),
     }
-    run.write_json("result.json", result)
     title = f"{about['device']}, {config.sizes.compute_dtype}"
     plotting.save_figure(plotting.plot_speeds(rows, title), run.path / "speeds.png")
     if growth:
         plotting.save_figure(plotting.plot_growth(growth, title), run.path / "growth.png")
+    run.write_json("result.json", result)
     print(f"Everything is in {run.path}.")
 
 

@@ -74,3 +74,22 @@ def test_a_line_between_two_networks_names_its_ends():
     assert list(curves["validation"]) == pytest.approx([4, 2, 2.5])
     texts = {text.get_text().strip(): text.get_position()[0] for text in axes.texts}
     assert texts == {"last iterate": 0, "average": 1}
+
+
+def test_speeds_are_bars_from_parity_on_a_logarithmic_axis():
+    rows = [
+        {"workload": "LSTM", "side": "ours"},
+        {"workload": "LSTM", "side": "torch", "ours_to_this": 4.0, "quartiles": [3.0, 5.0]},
+        {"workload": "VGG", "side": "torch", "ours_to_this": 0.5, "quartiles": [0.4, 0.6]},
+    ]
+    axes = plotting.plot_speeds(rows, "x").axes[0]
+    assert axes.get_xscale() == "log"
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
+    assert [sorted(pair) for pair in ends] == [[1, 4], [0.5, 1]]
+    assert axes.get_xlim()[0] < 0.4
+    assert axes.get_xlim()[1] > 5
+    assert [text.get_text().strip() for text in axes.texts] == ["4.00", "0.50"]
+    # The figure stands behind both the bar and the line of its quartiles.
+    assert [text.get_position()[0] for text in axes.texts] == [5, 1]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["LSTM, torch", "VGG, torch"]

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 
 def plot_speeds(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """How many times as fast we are as each side, a bar from quartile to quartile.
+    """How many times as fast we are as each side, a bar from 1 and a line between the quartiles.
+
+    On a logarithmic axis, where twice and half as fast are as far from 1.
 
     rows: with "workload", "side" (that of "ours" is left out), "ours_to_this" and "quartiles".
     """
@@ -20,13 +23,20 @@ def plot_speeds(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     places = np.arange(len(others))[::-1]
     for place, row in zip(places, others, strict=True):
         middle, (low, high) = row["ours_to_this"], row["quartiles"]
-        axes.barh(place, middle, color="C2" if middle >= 1 else "C3", height=0.6)
+        color = "C2" if middle >= 1 else "C3"
+        axes.barh(place, middle - 1, left=1, color=color, height=0.6)
         axes.plot([low, high], [place, place], color="black", lw=1.5, marker="|")
-        axes.text(1.02 * max(high, middle), place, f"{middle:.2f}", va="center")
+        axes.text(max(high, 1), place, f"  {middle:.2f}", va="center")
     axes.axvline(1, color="grey", lw=1, ls="--")
     axes.set_yticks(places, [f"{row['workload']}, {row['side']}" for row in others])
     axes.set(title=title, xlabel="times as fast as that side (median and quartiles)")
-    axes.set_xlim(0, 1.15 * max([1.0, *(row["quartiles"][1] for row in others)]))
+    axes.set_xscale("log")
+    quartiles = [value for row in others for value in row["quartiles"]]
+    least, most = min([1.0, *quartiles]), max([1.0, *quartiles])
+    axes.set_xlim(0.95 * least, 1.1 * most * (most / least) ** 0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
