@@ -4,8 +4,10 @@
     python -m experiments.benchmark --workloads lstm_training --grow streams features bptt
 
 The same weights, batch and type on all sides: this project, PyTorch as it comes, and PyTorch
-through torch.compile. They take turns in one process, since a shared machine's speed drifts: trust
-the ratios. Before that, what they compute is checked to agree. --grow varies one size at a time.
+through torch.compile. They take turns, since a shared machine's speed drifts: trust the ratios.
+Each has a process of its own; this project's keeps the memory that it frees, as all runs here do,
+and with --torch-keeps PyTorch's too. Before that, what they compute is checked to agree. --grow
+varies one size at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import statistics
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,8 @@ class Config:
     """Turns ahead of those, in which the figures are checked to agree, and all is compiled."""
     pause: float = 0.1
     """Seconds between turns, in which the other library's threads go to sleep."""
+    torch_keeps: bool = False
+    """PyTorch too keeps the memory that it frees, which on a CPU saves it many page faults."""
     compiled: bool = True
     """Also time torch.compile, which takes a minute or more a workload to compile."""
     memory: bool = True
@@ -73,18 +78,22 @@ def compare(workload: Workload, config: Config, top: float) -> list[dict[str, An
         for side, make in workload.makes.items()
         if config.compiled or side != "torch compiled"
     }
-    calls, first_seconds = {}, {}
-    for side, make in makes.items():
-        calls[side] = make()
-    for turn in range(config.checked):
-        found = {}
-        for side, call in calls.items():
-            began = time.perf_counter()
-            found[side] = call()
-            if turn == 0:
-                first_seconds[side] = time.perf_counter() - began
-        check_agreement(workload.name, found, workload.rtol)
-    seconds = measuring.take_turns(calls, config.rounds, config.pause)
+    keeping = makes if config.torch_keeps else ("ours",)
+    begun = {
+        side: partial(measuring.keeping_memory, make) if side in keeping else make
+        for side, make in makes.items()
+    }
+    first_seconds = {}
+    with measuring.apart(begun) as calls:
+        for turn in range(config.checked):
+            found = {}
+            for side, call in calls.items():
+                began = time.perf_counter()
+                found[side] = call()
+                if turn == 0:
+                    first_seconds[side] = time.perf_counter() - began
+            check_agreement(workload.name, found, workload.rtol)
+        seconds = measuring.take_turns(calls, config.rounds, config.pause)
     memory = measuring.peak_megabytes(makes) if config.memory else {}
     rows = []
     for side, own in seconds.items():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+
+from experiments import memory
 
 # Makes a contestant: a function that does the work once and is done when it returns.
 Make = Callable[[], Callable[[], Any]]
@@ -31,8 +35,8 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """The seconds of each contestant's calls, by name; all are called once a round.
 
-    pause: seconds ahead of each call, in which the threads of the one before go to sleep: those of
-    PyTorch and of XLA would otherwise get in each other's way.
+    pause: seconds ahead of each call, in which the threads of the one before go to sleep, which
+    would otherwise get in its way.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -42,6 +46,44 @@ def take_turns(
             call()
             seconds[name].append(time.perf_counter() - began)
     return seconds
+
+
+@contextlib.contextmanager
+def apart(makes: Mapping[str, Make]) -> Iterator[dict[str, Callable[[], Any]]]:
+    """Each contestant's call, made and done in a process of its own; the makes are pickled.
+
+    So no library's threads, or settings of the memory, get in the other's way.
+    """
+    with contextlib.ExitStack() as stack:
+        processes = {name: stack.enter_context(_process()) for name in makes}
+        for name, make in makes.items():
+            processes[name].submit(_keep, make).result()
+        yield {name: partial(_call, process) for name, process in processes.items()}
+
+
+_kept: list[Callable[[], Any]] = []
+
+
+def _keep(make: Make) -> None:
+    _kept.append(make())
+
+
+def _call_kept() -> Any:
+    return _kept[-1]()
+
+
+def _call(process: ProcessPoolExecutor) -> Any:
+    return process.submit(_call_kept).result()
+
+
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+def keeping_memory(make: Make) -> Callable[[], Any]:
+    """What `make` makes, in a process that keeps the memory that it frees, as a run's does."""
+    memory.one_heap()
+    return make()
 
 
 def ratio(own: Sequence[float], reference: Sequence[float]) -> Ratio:
@@ -82,6 +124,6 @@ def peak_megabytes(makes: Mapping[str, Make], calls: int = 1) -> dict[str, float
     """Megabytes of `peak_growth`, each in a process of its own; the makes are pickled."""
     found = {}
     for name, make in makes.items():
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+        with _process() as alone:
             found[name] = alone.submit(peak_growth, make, calls).result() / 2**20
     return found

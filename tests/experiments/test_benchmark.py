@@ -1,5 +1,6 @@
 """The benchmark's arithmetic, that its sides compute the same, and what it refuses."""
 
+import contextlib
 import json
 from types import SimpleNamespace
 
@@ -38,11 +39,17 @@ def test_operations_are_those_of_the_formulas():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that passes only where a contestant says so."""
+    """Time that passes only where a contestant says so; all of them are in this process."""
     now = SimpleNamespace(seconds=0.0)
     for module in (measuring, benchmark):
         monkeypatch.setattr(module.time, "perf_counter", lambda: now.seconds)
     monkeypatch.setattr(measuring.time, "sleep", lambda pause: None)
+
+    @contextlib.contextmanager
+    def here(makes):
+        yield {side: make() for side, make in makes.items()}
+
+    monkeypatch.setattr(measuring, "apart", here)
     return now
 
 
@@ -82,6 +89,18 @@ def test_a_row_has_speed_ratio_compilation_and_share_of_the_peak(clock):
     )
     plain = benchmark.Config(rounds=4, memory=False, compiled=False)
     assert len(benchmark.compare(made, plain, top=6e9)) == 2
+
+
+@pytest.mark.parametrize("torch_keeps", [False, True])
+def test_memory_is_kept_by_ours_and_by_pytorch_where_that_is_asked_for(
+    clock, monkeypatch, torch_keeps
+):
+    kept = []
+    monkeypatch.setattr(measuring, "keeping_memory", lambda make: kept.append(make) or make())
+    makes = {side: contestant(clock, 1.0) for side in ("ours", "torch")}
+    config = benchmark.Config(rounds=1, memory=False, torch_keeps=torch_keeps)
+    benchmark.compare(workload(**makes), config, top=1e9)
+    assert kept == [makes["ours"], makes["torch"]][: 2 if torch_keeps else 1]
 
 
 def test_sides_that_compute_something_else_are_not_timed(clock):

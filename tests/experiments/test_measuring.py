@@ -1,5 +1,7 @@
 """What the comparisons of speed are made of: turns, ratios, growth."""
 
+import itertools
+import os
 from functools import partial
 
 import numpy as np
@@ -49,6 +51,28 @@ def test_growth_is_of_what_was_held_at_the_peak():
 def hold(megabytes):
     held = np.ones(megabytes * 2**17)
     return lambda: held + 1
+
+
+def count(start):
+    calls = itertools.count(start)
+    return lambda: (os.getpid(), next(calls))
+
+
+@pytest.mark.slow
+def test_contestants_apart_keep_their_state_each_in_its_process():
+    with measuring.apart({"a": partial(count, 1), "b": partial(count, 10)}) as calls:
+        found = [call() for _ in range(2) for call in calls.values()]
+    pids, numbers = zip(*found, strict=True)
+    assert numbers == (1, 10, 2, 11)
+    assert pids[:2] == pids[2:]
+    assert len({*pids, os.getpid()}) == 3
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_apart_is_told():
+    broken = measuring.apart({"a": partial(sorted, [1, "two"])})
+    with pytest.raises(TypeError, match="not supported"), broken:
+        raise AssertionError("it was made")
 
 
 @pytest.mark.slow
