@@ -31,8 +31,11 @@ def runs(tmp_path_factory):
     text = "".join(WORDS[k] for k in order)[:1200]
     (folder / "text.txt").write_text(text, encoding="utf-8")
     own = environment(tmp_path_factory.mktemp("children_compiled"))
+    taken = set()
 
     def run(case, name, seed=0, **more):
+        assert (case, name) not in taken, f"another test has the folder of {case}-{name}"
+        taken.add((case, name))
         return replace(Run(CASES[case], folder, f"{case}-{name}", seed, own), **more)
 
     return run

@@ -103,7 +103,7 @@ def test_several_processes_come_to_what_one_comes_to(runs, alone, case, count):
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
-    run = runs("char", f"killed-{killed}")
+    run = runs("char", f"without-{killed}")
     with ExitStack() as stack:
         both = Together(stack, begin(run, "char, long"), 2).processes
         assert both[0].wait_for(lambda: run.good_steps(), 0.01), both[0].err
