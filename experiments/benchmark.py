@@ -5,9 +5,9 @@
 
 The same weights, batch and type on all sides: this project, PyTorch as it comes, and PyTorch
 through torch.compile. They take turns, since a shared machine's speed drifts: trust the ratios.
-Each has a process of its own; this project's keeps the memory that it frees, as all runs here do,
-and with --torch-keeps PyTorch's too. Before that, what they compute is checked to agree. --grow
-varies one size at a time.
+Each has a process of its own, so that it takes a CPU or a GPU, which several can use; this
+project's keeps the memory that it frees, as all runs here do, and with --torch-keeps PyTorch's too.
+Before that, what they compute is checked to agree. --grow varies one size at a time.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Config:
     compiled: bool = True
     """Also time torch.compile, which takes a minute or more a workload to compile."""
     memory: bool = True
-    """Also measure each side's memory, in a process of its own."""
+    """Also measure each side's memory, in one more process of its own, that keeps nothing."""
     runs_dir: Path = Path("runs")
     """Where run folders go."""
     name: str | None = None
@@ -190,11 +190,12 @@ def main() -> None:
         **about,
         "config": dataclasses.asdict(config),
     }
+    # Ahead of the figures: there is no going on with a run whose times are lost.
+    run.write_json("result.json", result)
     title = f"{about['device']}, {config.sizes.compute_dtype}"
     plotting.save_figure(plotting.plot_speeds(rows, title), run.path / "speeds.png")
     if growth:
         plotting.save_figure(plotting.plot_growth(growth, title), run.path / "growth.png")
-    run.write_json("result.json", result)
     print(f"Everything is in {run.path}.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import resource
+import signal
 import statistics
 import sys
 import time
@@ -52,13 +53,20 @@ def take_turns(
 def apart(makes: Mapping[str, Make]) -> Iterator[dict[str, Callable[[], Any]]]:
     """Each contestant's call, made and done in a process of its own; the makes are pickled.
 
-    So no library's threads, or settings of the memory, get in the other's way.
+    So no library's threads, or settings of the memory, get in the other's way. A call has half a
+    millisecond or so of the way there and back in it.
     """
     with contextlib.ExitStack() as stack:
         processes = {name: stack.enter_context(_process()) for name in makes}
-        for name, make in makes.items():
-            processes[name].submit(_keep, make).result()
-        yield {name: partial(_call, process) for name, process in processes.items()}
+        try:
+            for name, make in makes.items():
+                processes[name].submit(_keep, make).result()
+            yield {name: partial(_call, process) for name, process in processes.items()}
+        except BaseException:
+            # Else the end waits for what they are at, such as a minute of compiling.
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 _kept: list[Callable[[], Any]] = []
@@ -77,7 +85,13 @@ def _call(process: ProcessPoolExecutor) -> Any:
 
 
 def _process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    """Ctrl-C, which a terminal sends to all, is this process's to answer."""
+    return ProcessPoolExecutor(
+        1,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
 
 
 def keeping_memory(make: Make) -> Callable[[], Any]:

@@ -76,7 +76,8 @@ AGAIN_AFTER = 0.05
 
 @contextlib.contextmanager
 def _never_dropped() -> Iterator[None]:
-    """A `Stopped` that Python drops is raised anew, at the end of the block if not before.
+    """A `Stopped` that Python drops is raised anew, at the end of the block if not before, unless
+    the block ends by another error.
 
     Python prints and drops what is raised within a finalizer or a callback of its garbage
     collector (JAX has one), and a signal's handler may be called there as well as anywhere.
@@ -102,5 +103,7 @@ def _never_dropped() -> Iterator[None]:
             raise dropped[-1]
     finally:
         sys.unraisablehook = others
+        # While the handlers still stand, upon one whose time has just come.
         for timer in timers:
             timer.cancel()
+            timer.join()

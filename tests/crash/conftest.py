@@ -34,7 +34,9 @@ def runs(tmp_path_factory):
     taken = set()
 
     def run(case, name, seed=0, **more):
-        assert (case, name) not in taken, f"another test has the folder of {case}-{name}"
+        assert (case, name) not in taken, (
+            f"{case}-{name} was begun before, by another test or in vain"
+        )
         taken.add((case, name))
         return replace(Run(CASES[case], folder, f"{case}-{name}", seed, own), **more)
 

@@ -1,6 +1,7 @@
 """The benchmark's arithmetic, that its sides compute the same, and what it refuses."""
 
 import contextlib
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -160,6 +161,17 @@ def test_pytorch_computes_what_we_compute(name):
     calls = {side: made.makes[side]() for side in ("ours", "torch")}
     for _ in range(3):
         check_agreement(name, {side: call() for side, call in calls.items()}, made.rtol)
+
+
+@pytest.mark.slow
+def test_our_side_is_timed_in_a_process_of_its_own():
+    made = WORKLOADS["lstm_training"](SMALL)
+    alone = dataclasses.replace(made, makes={"ours": made.makes["ours"]})
+    config = benchmark.Config(rounds=3, pause=0.0, memory=False)
+    (row,) = benchmark.compare(alone, config, top=1e9)
+    assert (row["side"], row["ours_to_this"]) == ("ours", 1.0)
+    assert row["compile_seconds"] > 0.1
+    assert row["share_of_peak"] == pytest.approx(made.flops * row["per_second"] / made.items / 1e9)
 
 
 @pytest.mark.slow

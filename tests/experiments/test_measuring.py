@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from functools import partial
 
 import numpy as np
@@ -66,6 +67,33 @@ def test_contestants_apart_keep_their_state_each_in_its_process():
     assert numbers == (1, 10, 2, 11)
     assert pids[:2] == pids[2:]
     assert len({*pids, os.getpid()}) == 3
+
+
+def rest(seconds):
+    return partial(time.sleep, seconds)
+
+
+def stop_a_rest():
+    with measuring.apart({"a": partial(rest, 300)}) as calls:
+        # What calls["a"]() does, but for waiting.
+        calls["a"].args[0].submit(measuring._call_kept)
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_who_stops_does_not_wait_for_what_contestants_are_at():
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stop_a_rest()
+    assert time.monotonic() - began < 100
+
+
+def test_memory_is_kept_from_before_a_contestant_is_made(monkeypatch):
+    done = []
+    monkeypatch.setattr(measuring.memory, "one_heap", lambda: done.append("kept"))
+    assert measuring.keeping_memory(lambda: done.append("made") or len)("ab") == 2
+    assert done == ["kept", "made"]
 
 
 @pytest.mark.slow
