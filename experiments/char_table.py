@@ -40,18 +40,13 @@ def _row(runs: list[dict[str, Any]]) -> list[str]:
         f"{name} (`--preset {config['preset']}`)",
         first["data"],
         lesson,
-        _mean([run["best_validation_loss"] for run in runs], 3),
-        _mean([run["bits_per_character"] for run in runs], 3),
-        _mean([run["perplexity"] for run in runs], 2),
+        markdown.mean([run["best_validation_loss"] for run in runs], 3),
+        markdown.mean([run["bits_per_character"] for run in runs], 3),
+        markdown.mean([run["perplexity"] for run in runs], 2),
         str(len(runs)),
         first["device"],
         f"{minutes:.1f} min",
     ]
-
-
-def _mean(values: list[float], digits: int) -> str:
-    text = f"{statistics.mean(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
 def speed_table(result: dict[str, Any]) -> str:

@@ -179,17 +179,16 @@ def main() -> None:
         print(speedrun_report.outlook(found, config.seeds, on_cpu), flush=True)
         if config.warm_up:
             jax.block_until_ready(program.run(create_state(config.seeds), train, told.inputs))
-        predicted = []
+        predicted, labels = [], np.asarray(told.labels)
         for seed in range(config.seeds):
             state = create_state(seed)
             began = time.perf_counter()
             logits = jax.block_until_ready(program.run(state, train, told.inputs))
             seconds = time.perf_counter() - began
             predicted.append(np.asarray(logits))
-            record = speedrun_report.record(seed, predicted[-1], told.labels, seconds)
+            record = speedrun_report.record(seed, predicted[-1], labels, seconds)
             run.append_metrics(record | {"step": plan.total})
             print(speedrun_report.line(record), flush=True)
-        labels = np.asarray(told.labels)
         speedrun_report.finish(run, config, images, plan, found, predicted, labels)
 
 

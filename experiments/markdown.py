@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 
@@ -14,3 +15,9 @@ def table(head: str, rows: Iterable[Sequence[str]]) -> str:
 def row(cells: Sequence[str]) -> str:
     """A line of the table."""
     return "| " + " | ".join(cells) + " |"
+
+
+def mean(values: Sequence[float], digits: int = 1) -> str:
+    """The mean and, of several values, their standard deviation."""
+    text = f"{statistics.mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"

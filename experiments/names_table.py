@@ -52,5 +52,4 @@ def _percent(found: list[float | None]) -> str:
     shares = [share for share in found if share is not None]
     if not shares:
         return "-"
-    text = f"{100 * statistics.mean(shares):.1f}"
-    return text + ("" if len(shares) == 1 else f" ± {100 * statistics.stdev(shares):.1f}") + " %"
+    return markdown.mean([100 * share for share in shares]) + " %"

@@ -167,15 +167,12 @@ def _row(runs: list[dict[str, Any]]) -> tuple[str, ...]:
     if norm := _own(first).get("norm"):
         network += f", norm {norm}"
     accuracies = [100 * run["test_accuracy"] for run in runs]
-    ours = f"{statistics.mean(accuracies):.1f}"
-    if len(runs) > 1:
-        ours += f" ± {statistics.stdev(accuracies):.1f}"
     minutes = statistics.mean(run["train_seconds"] for run in runs) / 60
     return (
         f"{network}, {config['epochs']:g} epoch{'s' * (config['epochs'] != 1)}",
         f"{first['parameters']:,}",
         lesson,
-        f"{ours} %",
+        f"{markdown.mean(accuracies)} %",
         f"{len(runs)}",
         first["device"],
         f"{minutes:.1f} min",

@@ -36,9 +36,8 @@ def count_flops(module: Any, plan: Plan, batch_size: int, predicted: int) -> int
     return batch_size * steps + VIEWS * predicted * whole
 
 
-def record(seed: int, logits: Any, labels: Any, seconds: float) -> dict[str, Any]:
+def record(seed: int, logits: np.ndarray, labels: Any, seconds: float) -> dict[str, Any]:
     """One seed's line of metrics.jsonl; a training that diverged counts with what it got right."""
-    logits = np.asarray(logits)
     right = np.argmax(logits, axis=-1) == np.asarray(labels)
     found = {"seed": seed, "accuracy": float(np.mean(right)), "seconds": round(seconds, 4)}
     return found if np.isfinite(logits).all() else found | {"diverged": True}
