@@ -71,11 +71,14 @@ def make_optimizer(config: Config, plan: Plan) -> optax.GradientTransformation:
     biases = rate * config.bias_scale
     uses_muon = config.optimizer == "muon"
     filters = muon(scheduled(config.muon_lr, usual), config.muon_momentum)
+    # Muon's network divides its logits by the head's inputs, so a step moves them by rate/inputs;
+    # the published rate is for 256.
+    head = rate * (config.widths[-1] / 256 if uses_muon else 1)
     transforms = {
         "whiten/kernel": optax.set_to_zero(),
         "whiten/bias": sgd(biases if uses_muon else rate, until_frozen),
         "norm": sgd(biases),
-        "head": sgd(rate),
+        "head": sgd(head),
         "conv": filters if uses_muon else sgd(rate),
     }
 
