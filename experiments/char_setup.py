@@ -129,18 +129,16 @@ def set_up(config: Config, corpus: Corpus, layout: Layout = SINGLE) -> Setup:
 def _make_evaluate(
     model: StatefulCharRNN, tokens: jax.Array, batch_size: int, layout: Layout
 ) -> Callable[[Any], dict[str, float] | None]:
-    """Over the whole split in `batch_size` streams (fewer, when it is short), state carried.
-
-    Each process does all of it, on its first device.
-    """
+    """Over the whole split in `batch_size` streams (fewer, when it is short), state carried."""
     if len(tokens) < 2:
         return lambda variables: None
     streams = min(batch_size, max(1, len(tokens) // EVALUATION_WIDTH))
     whole = windows.whole(len(tokens), streams, EVALUATION_WIDTH)
     evaluate = sequence_training.make_evaluate(
-        model.apply, partial(windows.gather, width=EVALUATION_WIDTH)
+        model.apply, partial(windows.gather, width=EVALUATION_WIDTH), layout
     )
-    return lambda variables: evaluate(layout.gather(variables), tokens, whole)
+    placed = layout.replicate(tokens)
+    return lambda variables: evaluate(variables, placed, whole)
 
 
 def check_same_text(directory: Any, corpus: Corpus, step: int) -> None:

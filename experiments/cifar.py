@@ -23,7 +23,6 @@ from experiments.run_directory import RunDirectory
 from experiments.splits import split
 from jaxlessons import checkpoint, summary, training
 from jaxlessons.data import cifar10
-from jaxlessons.devices import SINGLE
 from jaxlessons.schedules import Phase
 
 
@@ -49,8 +48,7 @@ def train(
         if config.dataset != "cifar10":
             lesson += f" --dataset {config.dataset}"
         print(f"Preset quick: {config.epochs:g} epochs of {config.model}; the lesson's: {lesson}")
-    # A sweep has no use for several.
-    layout = SINGLE if config.lr_find else device_config.layout(config)
+    layout = device_config.layout(config)
     splits = split(images, config.validation, layout)
     module = cifar_config.network(config, networks, len(images.classes))
     phases = cifar_config.phases(config, lessons[config.model])

@@ -12,7 +12,7 @@ from experiments.cifar_config import Config
 from experiments.cifar_setup import Setup
 from experiments.run_directory import RunDirectory
 from experiments.splits import Splits
-from jaxlessons import lr_find, optimizers, plotting
+from jaxlessons import devices, lr_find, optimizers, plotting
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.training import TrainState
 
@@ -49,7 +49,10 @@ def find(
         batch_size=config.batch_size,
         loss=cifar_config.loss(config),
         augment=cifar_config.make_augment(config, images),
+        layout=setup.layout,
     )
+    if not devices.is_main():
+        return
     run = RunDirectory.new(config.runs_dir, experiment, config.name, f"{config.model}-lr-find")
     title = f"{config.model} on {images.name}, {config.optimizer}, batch size {config.batch_size}"
     picture = run.path / "lr_find.png"

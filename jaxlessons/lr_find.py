@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from jaxlessons import losses, mock_training, training
+from jaxlessons.devices import SINGLE, Layout
 from jaxlessons.errors import UserError
 from jaxlessons.lr_curve import Sweep
 from jaxlessons.mock_training import MakeOptimizer
@@ -38,6 +39,7 @@ def sweep(
     diverged: float = 4.0,
     name: str = "value",
     scan: bool | None = None,
+    layout: Layout = SINGLE,
 ) -> Sweep:
     """Trains a copy of `state` for one step a value, each with `make_optimizer(value)`.
 
@@ -51,7 +53,8 @@ def sweep(
     must therefore be one that is above 0.
 
     scan: one compiled scan in all, or one call a step; by default the scan except on a CPU,
-    where XLA runs convolutions inside a scan on one thread.
+    where XLA runs convolutions inside a scan on one thread. layout: the devices, as for
+    `training.fit`, where `state` is.
 
     Raises:
       UserError: for fewer than 5 values, or fewer than 5 steps before the sweep diverged; an
@@ -60,14 +63,17 @@ def sweep(
     values = np.asarray(values, np.float64)
     _check(values, split, smoothing, diverged)
     optimizer = mock_training.swept_optimizer(make_optimizer, values)
-    train_step = training.make_train_step(apply, optimizer, loss=loss, augment=augment)
-    advance = mock_training.make_advance(train_step, smoothing, diverged)
+    train_step = training.make_train_step(
+        apply, optimizer, loss=loss, augment=augment, layout=layout
+    )
+    step, data, share = training.brought(train_step, split, layout)
+    advance = mock_training.make_advance(step, smoothing, diverged)
     carry = jax.jit(partial(mock_training.start, optimizer))(state)
-    rows = mock_training.batch_rows(state.key, len(split.labels), batch_size, len(values))
+    places = mock_training.batch_places(state.key, len(split.labels), batch_size, len(values))
     if scan is None:
         scan = jax.default_backend() != "cpu"
     run = mock_training.run_scan if scan else mock_training.run_loop
-    each, smoothed, stopped = run(advance, carry, split, rows)
+    each, smoothed, stopped = run(advance, carry, data, places, share)
     steps = int(np.argmax(stopped)) if stopped.any() else len(values)
     if steps < MIN_STEPS:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ import numpy as np
 import optax
 
 from jaxlessons import training
-from jaxlessons.training import Examples, Place, TrainState, TrainStep
+from jaxlessons.metrics import Sums
+from jaxlessons.training import Place, TrainState
 
 # A value, traced, -> the optimizer that has it.
 MakeOptimizer = Callable[[Any], optax.GradientTransformation]
@@ -53,8 +55,9 @@ class Track(NamedTuple):
 
 Carry = tuple[TrainState, Track]
 Output = tuple[jax.Array, jax.Array, jax.Array]  # loss, smoothed loss, whether it has diverged
-Advance = Callable[[Carry, Examples, Place], tuple[Carry, Output]]
-Rows = tuple[np.ndarray, np.ndarray]  # those of all batches `[steps, batch]`; epochs `[steps]`
+# (carry, data, what one step is given) -> (carry, output); see `training.brought`.
+Advance = Callable[[Carry, Any, Any], tuple[Carry, Output]]
+Share = Callable[[Place], Any]
 Curves = tuple[np.ndarray, np.ndarray, np.ndarray]  # the outputs of all steps taken
 
 
@@ -65,12 +68,14 @@ def start(optimizer: optax.GradientTransformation, state: TrainState) -> Carry:
     return jax.tree.map(jnp.copy, (state, track))
 
 
-def make_advance(train_step: TrainStep, smoothing: float, diverged: float) -> Advance:
+def make_advance(
+    train_step: Callable[..., tuple[TrainState, Sums]], smoothing: float, diverged: float
+) -> Advance:
     """One step of `train_step`, its loss smoothed as `lr_find.sweep` says, and whether to stop."""
 
-    def advance(carry: Carry, split: Examples, place: Place) -> tuple[Carry, Output]:
+    def advance(carry: Carry, data: Any, own: Any) -> tuple[Carry, Output]:
         state, track = carry
-        state, sums = train_step(state, split, place)
+        state, sums = train_step(state, data, own)
         total, count = sums["loss"]
         loss = total / count
         average = smoothing * track.average + (1 - smoothing) * loss
@@ -83,12 +88,17 @@ def make_advance(train_step: TrainStep, smoothing: float, diverged: float) -> Ad
     return advance
 
 
-def run_loop(advance: Advance, carry: Carry, split: Examples, rows: Rows) -> Curves:
+def run_loop(advance: Advance, carry: Carry, data: Any, places: Place, share: Share) -> Curves:
     """One call a step, up to the one that diverged."""
-    step = jax.jit(advance, donate_argnums=0)
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(carry: Carry, data: Any, shared: Any) -> tuple[Carry, Output]:
+        return advance(carry, data, jax.tree.map(lambda array: array[0], shared))
+
     outputs = []
-    for place in zip(*rows, strict=True):
-        carry, output = step(carry, split, Place(*place))
+    for i in range(len(places.epoch)):
+        one = jax.tree.map(lambda array: array[i : i + 1], places)  # noqa: B023
+        carry, output = step(carry, data, share(one))
         outputs.append(jax.device_get(output))
         if outputs[-1][-1]:
             break
@@ -96,28 +106,27 @@ def run_loop(advance: Advance, carry: Carry, split: Examples, rows: Rows) -> Cur
     return each, smoothed, stopped
 
 
-def run_scan(advance: Advance, carry: Carry, split: Examples, rows: Rows) -> Curves:
+def run_scan(advance: Advance, carry: Carry, data: Any, places: Place, share: Share) -> Curves:
     """All steps in one call; after the one that diverged it only repeats that it has."""
 
-    def skip(carry: Carry, place: Place) -> tuple[Carry, Output]:
+    def skip(carry: Carry, own: Any) -> tuple[Carry, Output]:
         return carry, (jnp.float32(jnp.nan), jnp.float32(jnp.nan), jnp.bool_(True))
 
     @jax.jit
-    def run(carry: Carry, split: Examples, places: Place) -> Output:
-        def body(carry: Carry, place: Place) -> tuple[Carry, Output]:
+    def run(carry: Carry, data: Any, shared: Any) -> Output:
+        def body(carry: Carry, own: Any) -> tuple[Carry, Output]:
             return jax.lax.cond(
-                carry[1].stopped, skip, lambda c, p: advance(c, split, p), carry, place
+                carry[1].stopped, skip, lambda c, own: advance(c, data, own), carry, own
             )
 
-        return jax.lax.scan(body, carry, places)[1]
+        return jax.lax.scan(body, carry, shared)[1]
 
-    places = Place(*map(jnp.asarray, rows))
-    each, smoothed, stopped = jax.device_get(run(carry, split, places))
+    each, smoothed, stopped = jax.device_get(run(carry, data, share(places)))
     return each, smoothed, stopped
 
 
-def batch_rows(key: jax.Array, count: int, batch_size: int, steps: int) -> Rows:
-    """The batches of a new training, as places in the split.
+def batch_places(key: jax.Array, count: int, batch_size: int, steps: int) -> Place:
+    """The batches of a new training, as places in the split, `[steps, batch]`.
 
     In numpy, since taking a jax array apart costs a compilation.
     """
@@ -126,4 +135,4 @@ def batch_rows(key: jax.Array, count: int, batch_size: int, steps: int) -> Rows:
     orders = [training.epoch_order(key, epoch, count) for epoch in range(epochs[-1] + 1)]
     rows = np.concatenate([order[: per_epoch * batch_size] for order in orders])
     rows = rows.reshape(-1, batch_size)[:steps]
-    return rows.astype(np.int32), epochs.astype(np.int32)
+    return Place(rows.astype(np.int32), epochs.astype(np.int32))  # type: ignore[arg-type]

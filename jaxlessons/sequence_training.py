@@ -148,29 +148,32 @@ def _part(steps: int) -> int:
 
 
 def make_evaluate(
-    apply: Callable[..., Any], gather: Gather
+    apply: Callable[..., Any], gather: Gather, layout: Layout = SINGLE
 ) -> Callable[[Any, jax.Array, Any], dict[str, float]]:
     """(variables, tokens, windows) -> the means over all targets of the windows.
 
     windows: (starts, lengths) `[steps, batch]`, in which lane b of a step goes on where it ended
-    in the step before. The whole split is one compiled scan, from a state of zeros.
+    in the step before. The whole split is one compiled scan, from a state of zeros. layout: the
+    devices that variables and tokens are on, among which it shares out any number of lanes.
     """
 
     def evaluate(variables: Any, tokens: jax.Array, windows: Window) -> Sums:
         def step(carry: Any, window: Window) -> tuple[Any, Sums]:
-            inputs, targets, mask = gather(tokens, *window)
+            inputs, targets, mask = layout.share_batch(gather(tokens, *window))
             logits, carry = apply(variables, inputs, carry=carry, lengths=window.lengths)
             return carry, _sums(logits, targets, mask)
 
         one = jnp.zeros((windows.starts.shape[1], 1), jnp.int32)
         _, carry = jax.eval_shape(apply, variables, one)
-        return jax.lax.scan(step, _zeros(carry), windows)[1]
+        return jax.lax.scan(step, layout.share_batch(_zeros(carry)), windows)[1]
 
     compiled = jax.jit(evaluate)
 
     def means(variables: Any, tokens: jax.Array, windows: Any) -> dict[str, float]:
+        # What fills up the lanes are some of length 0, which count for nothing.
+        filled = (np.pad(a, ((0, 0), (0, -a.shape[1] % layout.count))) for a in windows)
         mean = metrics.Mean()
-        mean.update(compiled(variables, tokens, Window(*windows)))
+        mean.update(compiled(variables, tokens, layout.share_steps(Window(*filled))))
         return mean.result()
 
     return means

@@ -208,21 +208,17 @@ def fit(
       UserError: for a batch size that is not within the split.
     """
     count, per_epoch = len(split.labels), steps_per_epoch(len(split.labels), batch_size)
+    step, data, share = brought(train_step, split, layout)
 
     def places(state: TrainState, epoch: int) -> Place:
         rows = order(state.key, epoch, count)[: per_epoch * batch_size]
         rows = rows.reshape(per_epoch, batch_size)
         return Place(rows, np.full(per_epoch, epoch, np.int32))  # type: ignore[arg-type]
 
-    def share(place: Any) -> Any:
-        taken = (layout.take_steps(np.asarray(array), place.rows) for array in split)
-        return Examples(*taken), layout.share_steps(place)
-
-    several = layout.mesh is not None
     return loop.run(
         state,
-        _given(train_step) if several else train_step,
-        None if several else split,
+        step,
+        data,
         places,
         per_epoch=per_epoch,
         total_steps=total_steps,
@@ -231,8 +227,27 @@ def fit(
         on_epoch=on_epoch,
         should_stop=should_stop,
         began=began,
-        share=share if several else layout.share_steps,
+        share=share,
     )
+
+
+def brought(
+    train_step: TrainStep, split: Examples, layout: Layout
+) -> tuple[Callable[..., Any], Examples | None, Callable[[Place], Any]]:
+    """(step, data, share): step(state, data, share(places)[i]) trains on the batch at places[i].
+
+    On one device data is the split and what is shared are places; with several data is None, and
+    the batches themselves are shared out.
+    """
+    if layout.mesh is None:
+        return train_step, split, layout.share_steps
+
+    def share(places: Place) -> tuple[Examples, Place]:
+        rows = np.asarray(places.rows)
+        taken = (layout.take_steps(np.asarray(array), rows) for array in split)
+        return Examples(*taken), layout.share_steps(places)
+
+    return _given(train_step), None, share
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlessons import averaging, checkpoint, devices, optim, sequence_training, training
+from jaxlessons import averaging, checkpoint, devices, lr_find, optim, sequence_training, training
 from jaxlessons.data import augment, windows
 from jaxlessons.errors import UserError
 from jaxlessons.models.char import StatefulCharRNN
@@ -170,7 +170,8 @@ def train_text(layout):
         steps_per_call=4,
         layout=layout,
     )
-    evaluate = sequence_training.make_evaluate(model.apply, partial(windows.gather, width=16))
+    gather = partial(windows.gather, width=16)
+    evaluate = sequence_training.make_evaluate(model.apply, gather, layout)
     return state, evaluate(state.variables, tokens, windows.whole(1201, 7, 16))
 
 
@@ -182,6 +183,31 @@ def test_many_devices_come_to_the_recurrent_parameters_of_one():
     carry = jax.tree.leaves(many.carry)[0]
     assert carry.shape == (8, 12)
     assert carry.addressable_shards[0].data.shape == (1, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_sweep_on_many_devices_has_the_losses_of_one(scan):
+    found = []
+    for layout in (LAYOUTS["1"], LAYOUTS["8"]):
+        images = prepare(jnp.zeros((2, 8, 8, 3)))
+        state = training.create_state(MODULE, OPTIMIZER, jax.random.key(0), images)
+        found.append(
+            lr_find.lr_find(
+                layout.place(state),
+                splits(layout)[0],
+                MODULE.apply,
+                start=1e-3,
+                end=0.1,
+                steps=12,
+                batch_size=16,
+                augment=change,
+                scan=scan,
+                layout=layout,
+            )
+        )
+    assert len(found[0].losses) == 12
+    np.testing.assert_allclose(found[1].losses, found[0].losses, atol=1e-5)
 
 
 def test_batches_that_devices_do_not_divide_and_too_many_devices_are_refused():

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import pytest
@@ -98,6 +99,28 @@ def test_several_processes_come_to_what_one_comes_to(runs, alone, case, count):
     with ExitStack() as stack:
         Together(stack, begin(run, case), count).end()
     assert_near(run, alone(case))
+
+
+@pytest.mark.slow
+def test_several_processes_find_the_rate_that_one_finds(runs):
+    found = []
+    for count in (1, 2):
+        run = runs("cifar", f"sweep-{count}")
+        with ExitStack() as stack:
+            sweep = begin(run, "cifar")
+            if count == 1:
+                processes = [stack.enter_context(sweep("--lr-find"))]
+            else:
+                processes = Together(stack, partial(sweep, "--lr-find"), count).processes
+            assert all(process.end() == 0 for process in processes), processes[-1].err
+            said = [
+                process.out.partition("Suggested")[2].partition(" The curve")[0]
+                for process in processes
+            ]
+        assert said[1:] == [""] * (count - 1)  # one of them speaks for all
+        assert [path.name for path in run.path.iterdir()] == ["lr_find.png"]
+        found.append(said[0])
+    assert found[0] == found[1] != ""
 
 
 @pytest.mark.slow
