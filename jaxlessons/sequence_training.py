@@ -173,7 +173,7 @@ def make_evaluate(
         # What fills up the lanes are some of length 0, which count for nothing.
         filled = (np.pad(a, ((0, 0), (0, -a.shape[1] % layout.count))) for a in windows)
         mean = metrics.Mean()
-        mean.update(compiled(variables, tokens, layout.share_steps(Window(*filled))))
+        mean.update(compiled(variables, tokens, layout.share_steps(Window(*filled))))  # type: ignore[arg-type]
         return mean.result()
 
     return means
