@@ -27,6 +27,7 @@ from experiments import (
     inception_cost,
     markdown,
     names_table,
+    speedrun_config,
     speedrun_report,
     style_table,
 )
@@ -121,6 +122,7 @@ def _name(result: dict[str, Any]) -> str:
         return "-".join([result["experiment"], config["study"], config["cell"], device])
     if result["experiment"] == "cifar_speedrun":
         kind = [config["target"], config["optimizer"], result["told"]]
+        kind += [words.replace(" ", "_") for words in speedrun_config.changed(config)]
         return "-".join([result["experiment"], *kind, device]).replace("-test", "")
     kind = [config[name] for name in ("model", "cell", "preset") if name in config]
     kind += [f"{name}-{value}" for name, value in _own(result).items()]

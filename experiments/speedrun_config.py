@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -159,6 +159,17 @@ def published(config: Config) -> tuple[float, int] | None:
     return PUBLISHED.get((config.target, config.optimizer))
 
 
+def changed(config: Mapping[str, Any]) -> list[str]:
+    """In words, the widths and epochs of a saved config that are not its recipe's."""
+    recipe = defaults(config["target"], config["optimizer"])
+    found = []
+    if tuple(config["widths"]) != recipe.widths:
+        found.append("widths " + " ".join(map(str, config["widths"])))
+    if config["epochs"] != recipe.epochs:
+        found.append(f"{config['epochs']:g} epochs")
+    return found
+
+
 def asked_for(argv: Sequence[str]) -> Config:
     """The defaults, on this device, of the --target and --optimizer among the arguments.
 
@@ -170,11 +181,8 @@ def asked_for(argv: Sequence[str]) -> Config:
     early = parser.parse_known_args(list(argv))[0]
     target = early.target if early.target in get_args(Target) else "94"
     optimizer = early.optimizer if early.optimizer in get_args(Optimizer) else None
-    if jax.default_backend() != "cpu":
-        return defaults(target, optimizer)  # type: ignore[arg-type]
-    # Muon's rate of the head is for its logits over 256 inputs, and too high for narrow networks.
-    recipe = defaults(target, optimizer or "nesterov")  # type: ignore[arg-type]
-    return dataclasses.replace(recipe, **CPU)
+    recipe = defaults(target, optimizer)  # type: ignore[arg-type]
+    return dataclasses.replace(recipe, **CPU) if jax.default_backend() == "cpu" else recipe
 
 
 def check(config: Config) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from experiments import bias, markdown
 from experiments.comparison_rows import mean_and_deviation
 from experiments.run_directory import RunDirectory
-from experiments.speedrun_config import Config, published
+from experiments.speedrun_config import Config, changed, published
 from experiments.speedrun_optimizer import Plan
 from jaxlessons import plotting, summary
 from jaxlessons.data.image_set import ImageSet
@@ -167,14 +167,14 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     """A row a recorded speedrun."""
     rows = []
     for result in results:
-        config, (mean, deviation) = result["config"], result["accuracy"]
+        config, trials = result["config"], result["trainings"]
         cells = (
-            f"{config['target']}, {config['optimizer']}"
+            ", ".join([config["target"], config["optimizer"], *changed(config)])
             + ("" if result["told"] == "test" else f" ({result['told']})"),
             f"{result['parameters']:,}",
-            f"{mean:.2f} ± {deviation:.2f} %",
-            f"{result['n']}",
-            "{:.2f} ± {:.2f}".format(*result["seconds"]),
+            markdown.mean([100 * trial["accuracy"] for trial in trials], 2) + " %",
+            f"{len(trials)}",
+            markdown.mean([trial["seconds"] for trial in trials], 2),
             "cached" if result["from_cache"] else f"{result['compile_seconds']:.0f} s",
             f"{result['flops'] / 1e15:.2f}",
             f"{result['share_of_peak']:.0%}",

@@ -71,10 +71,12 @@ def test_it_learns_shapes_and_tells_means_and_deviations(run, monkeypatch, tmp_p
     assert f"seed 1: accuracy {trials[1]['accuracy']:.2%}" in result.out
     assert "published" not in result.out  # these are no images of CIFAR-10
     monkeypatch.setattr(results_table, "RESULTS", tmp_path)
-    assert results_table.record(folder).name == "cifar_speedrun-94-muon-cpu.json"
+    name = "cifar_speedrun-94-muon-widths_8_16_16-2_epochs-cpu.json"
+    assert results_table.record(folder).name == name
     row = results_table.tables([found])["cifar_speedrun"].splitlines()[-1]
     mean, deviation = found["accuracy"]
-    assert row.startswith(f"| 94, muon | 10,920 | {mean:.2f} ± {deviation:.2f} % | 2 | ")
+    what = "94, muon, widths 8 16 16, 2 epochs"
+    assert row.startswith(f"| {what} | 10,920 | {mean:.2f} ± {deviation:.2f} % | 2 | ")
 
 
 SHORT = "--optimizer nesterov --widths 4 6 4 --epochs 1 --batch-size 40 --validation 80"
@@ -175,5 +177,9 @@ def test_help_shows_what_the_target_means(run, target):
         assert "--" + field.name.replace("_", "-") in text
     recipe = speedrun_config.asked_for(["--target", target])
     # On a CPU.
-    assert (recipe.optimizer, recipe.widths, recipe.seeds) == ("nesterov", (16, 32, 32), 1)
+    assert (recipe.optimizer, recipe.widths, recipe.seeds) == (
+        "muon" if target == "94" else "nesterov",
+        (16, 32, 32),
+        1,
+    )
     assert f"Length of each training. (default: {recipe.epochs})" in text

@@ -97,7 +97,8 @@ def sgd_by_hand(p, grads, rates, decay, momentum):
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "muon"])
 def test_each_group_is_trained_at_its_own_rate_and_decays_alike(optimizer):
-    config = dataclasses.replace(defaults("94", optimizer), batch_size=512, warmup=0.3)
+    sizes = {"widths": (64, 256, 64), "batch_size": 512}
+    config = dataclasses.replace(defaults("94", optimizer), warmup=0.3, **sizes)
     plan = Plan(per_epoch=4, total=10, whitening=6)
     shapes = {
         "whiten": {"kernel": (2, 2, 3, 4), "bias": (4,)},
@@ -134,7 +135,8 @@ def test_each_group_is_trained_at_its_own_rate_and_decays_alike(optimizer):
     groups = {
         ("whiten", "bias"): (bias if optimizer == "muon" else rate, frozen),
         ("group1", "norm1", "bias"): (bias, usual),
-        ("head", "kernel"): (rate, usual),
+        # Muon's is published for 256 inputs, and here there are 64.
+        ("head", "kernel"): (rate / 4 if optimizer == "muon" else rate, usual),
     }
     if optimizer == "nesterov":
         groups["group1", "conv1", "kernel"] = (rate, usual)

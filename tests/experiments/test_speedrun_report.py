@@ -36,12 +36,18 @@ def test_a_cpu_is_told_how_long_it_takes_and_a_cache_that_it_was_read():
 
 def test_the_table_tells_validation_from_test_and_no_time_of_compiling_for_a_cache():
     result = {
-        "config": {"target": "95", "optimizer": "nesterov"},
+        "config": {
+            "target": "95",
+            "optimizer": "nesterov",
+            "widths": [128, 384, 384],
+            "epochs": 15.0,
+        },
         "told": "test",
-        "accuracy": (95.0, 0.125),
         "parameters": 1000,
-        "n": 25,
-        "seconds": (2.5, 0.25),
+        "trainings": [
+            {"accuracy": 0.9475, "seconds": 2.0},
+            {"accuracy": 0.9525, "seconds": 3.0},
+        ],
         "compile_seconds": 12.3,
         "from_cache": 0,
         "flops": 1.4e15,
@@ -50,11 +56,28 @@ def test_the_table_tells_validation_from_test_and_no_time_of_compiling_for_a_cac
     }
     cached = result | {"told": "validation", "from_cache": 4}
     rows = speedrun_report.table([result, cached]).splitlines()[2:]
-    head, tail = "1,000 | 95.00 ± 0.12 % | 25 | 2.50 ± 0.25", "1.40 | 50% | gpu, X |"
+    head, tail = "1,000 | 95.00 ± 0.35 % | 2 | 2.50 ± 0.71", "1.40 | 50% | gpu, X |"
     assert rows == [
         f"| 95, nesterov | {head} | 12 s | {tail}",
         f"| 95, nesterov (validation) | {head} | cached | {tail}",
     ]
+
+
+def test_the_table_says_which_sizes_are_not_the_recipes_and_no_deviation_of_one_training():
+    result = {
+        "config": {"target": "94", "optimizer": "muon", "widths": [16, 32, 32], "epochs": 3.0},
+        "told": "test",
+        "parameters": 1000,
+        "trainings": [{"accuracy": 0.5, "seconds": 2.0}],
+        "compile_seconds": 12.3,
+        "from_cache": 0,
+        "flops": 1.4e15,
+        "share_of_peak": 0.5,
+        "device": "cpu, X",
+    }
+    row = speedrun_report.table([result]).splitlines()[-1]
+    head = "| 94, muon, widths 16 32 32, 3 epochs | 1,000 | 50.00 % | 1 | 2.00 | 12 s |"
+    assert row == f"{head} 1.40 | 50% | cpu, X |"
 
 
 def test_who_stops_it_before_the_first_seed_is_not_sent_to_a_file_that_is_not_there(tmp_path):
