@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import style_config
+from experiments import device_config, style_config
 from experiments.style_pictures import load_pictures, prepare
-from jaxlessons import generate, minimize, sequence_training, style_inputs, training
+from jaxlessons import devices, generate, minimize, sequence_training, style_inputs, training
 from jaxlessons.data import windows
+from jaxlessons.devices import Layout
 from jaxlessons.models import vgg
 from jaxlessons.models.char import StatefulCharRNN
 from jaxlessons.models.resnet import Resnet2
@@ -100,14 +101,30 @@ def _variables(module: Any, inputs: Any) -> Any:
 
 def train_resnet2(sizes: Sizes) -> Call:
     """A training step a call: SGD with momentum 0.9 and rate 0.01; gives the batch's loss."""
+    layout = _layout(sizes)
     module, variables, images, labels = resnet2(sizes)
     optimizer = optax.sgd(0.01, momentum=0.9)
-    step = training.make_train_step(module.apply, optimizer)
-    split = Examples(jnp.asarray(images), jnp.asarray(labels))
-    place = Place(jnp.arange(sizes.batch_size), jnp.int32(0))
-    made = training.create_state(module, optimizer, jax.random.key(0), split.inputs[:1])
+    train_step = training.make_train_step(module.apply, optimizer, layout=layout)
+    split: Any = Examples(images, labels.astype(np.int32))  # type: ignore[arg-type]
+    if layout.mesh is None:
+        split = layout.replicate(split)
+    step, data, share = training.brought(train_step, split, layout)
+    places: Any = Place(np.arange(sizes.batch_size)[None], np.zeros(1, np.int32))  # type: ignore[arg-type]
+    first = jnp.asarray(images[:1])
+    made = training.create_state(module, optimizer, jax.random.key(0), first)
     state = made.replace(params=variables["params"], batch_stats=variables["batch_stats"])
-    return _trainer(step, state, split, place)
+
+    def once(state: Any) -> Any:
+        return step(state, data, jax.tree.map(lambda array: array[0], share(places)))
+
+    return _trainer(once, layout.place(state))
+
+
+def _layout(sizes: Sizes) -> Layout:
+    """The devices that a run with such batches of images takes."""
+    count = device_config.usual(sizes.batch_size)
+    device_config.play(count)
+    return devices.layout(count)
 
 
 def _trainer(step: Callable[..., Any], state: Any, *inputs: Any) -> Call:
@@ -124,8 +141,14 @@ def _trainer(step: Callable[..., Any], state: Any, *inputs: Any) -> Call:
 
 def run_resnet2(sizes: Sizes) -> Call:
     """The logits of a batch a call; gives those of the first image."""
+    layout = _layout(sizes)
     module, variables, images, _ = resnet2(sizes)
-    forward, inputs = jax.jit(module.apply), jnp.asarray(images)
+    variables, inputs = layout.replicate((variables, images))
+
+    @jax.jit
+    def forward(variables: Any, inputs: jax.Array) -> Any:
+        return module.apply(variables, layout.share_batch(inputs))
+
     return lambda: np.asarray(forward(variables, inputs))[0]
 
 

@@ -48,7 +48,13 @@ def train(
         if config.dataset != "cifar10":
             lesson += f" --dataset {config.dataset}"
         print(f"Preset quick: {config.epochs:g} epochs of {config.model}; the lesson's: {lesson}")
-    layout = device_config.layout(config)
+    # The network without convolutions is done before several devices have begun.
+    count = 1 if config.model == "simple" else device_config.usual(config.batch_size)
+    layout = device_config.layout(config, count)
+    if config.devices is None and layout.count > 1:
+        print(
+            f"This CPU plays {layout.count} devices, which share each batch: --devices 1 for one."
+        )
     splits = split(images, config.validation, layout)
     module = cifar_config.network(config, networks, len(images.classes))
     phases = cifar_config.phases(config, lessons[config.model])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import jax
+from jax.extend.backend import clear_backends
 
 from jaxlessons import devices
 from jaxlessons.devices import Layout
@@ -21,6 +22,7 @@ C = TypeVar("C")
 
 # A process that is not heard of for so long has died; the others are to stop within a minute.
 HEARTBEAT_SECONDS = 30
+FEWEST_IMAGES = 128  # that make it pay for a CPU to play one more device
 # As long as the slowest of them may take for its data and imports.
 START_SECONDS = 300
 
@@ -36,8 +38,8 @@ class Devices:
     """Where a run trains."""
 
     devices: int | None = None
-    """Devices of each process to train on; a CPU plays as many as asked for. Otherwise one, and
-    with several processes all of each."""
+    """Devices of each process to train on; a CPU plays as many as asked for. Otherwise one (a CPU
+    plays one a core for large batches of images), and with several processes all of each."""
     shard_optimizer: bool = False
     """Share the optimizer's state out among the devices, which saves their memory."""
     coordinator: str | None = None
@@ -47,6 +49,13 @@ class Devices:
     """With several processes: which one this is, from 0."""
     processes: int | None = None
     """With several processes: how many there are."""
+
+
+def cores() -> int:
+    """How many of the machine's cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def start(count: int | None, coordinator: str | None, number: int | None, of: int | None) -> None:
@@ -81,8 +90,31 @@ def shareable(cell: str, layout: Layout, backend: str = "auto") -> dict[str, str
     return {"backend": "fused"} if backend == "auto" else {}
 
 
-def layout(config: Devices) -> Layout:
-    """The devices that the config asks for; UserError when there are fewer, or sharing one's."""
+def usual(batch_size: int) -> int:
+    """How many devices are best for a batch of images, which convolutions are to see.
+
+    A CPU plays one a core: within one device XLA's threads wait for each other at the end of each
+    operation, but several devices only where they add up. That pays for 128 images each, and for
+    32 it no longer does (`python -m experiments.step_speed`).
+    """
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return 1
+    most = min(cores(), batch_size // FEWEST_IMAGES)
+    return next((count for count in range(most, 1, -1) if batch_size % count == 0), 1)
+
+
+def play(count: int) -> None:
+    """Has the CPU play `count` devices. Those that it played before, and arrays on them, end."""
+    if count > jax.local_device_count():
+        clear_backends()
+        jax.config.update("jax_num_cpu_devices", count)
+
+
+def layout(config: Devices, count: int = 1) -> Layout:
+    """The devices that the config asks for, or else `count`, which a CPU is to play from now on.
+
+    Raises UserError when there are fewer, or when one's optimizer is to be shared out.
+    """
     many = jax.process_count() > 1
     if many and config.devices is not None:
         found = jax.local_device_count()
@@ -91,7 +123,9 @@ def layout(config: Devices) -> Layout:
                 f"This process has {found} devices and --devices is {config.devices}: with "
                 "several processes all of each are used, so leave it out."
             )
-    chosen = devices.layout(None if many else config.devices or 1, config.shard_optimizer)
+    if config.devices is None and count > 1:
+        play(count)
+    chosen = devices.layout(None if many else config.devices or count, config.shard_optimizer)
     if config.shard_optimizer and chosen.count == 1:
         raise UserError("--shard-optimizer is for several devices: add --devices.")
     return chosen

@@ -1,10 +1,11 @@
-"""Images a second in training of each CIFAR-10 network, and what our convolution gains.
+"""Images a second in training of each CIFAR-10 network, and what makes it that many.
 
     python -m experiments.step_speed --models resnet2 fast
 
-For each network a whole training step is timed with `models.conv.Conv` and with flax's plain
-`nn.Conv`, turn by turn in one process, since a shared machine's speed drifts: trust the ratio.
-The result is printed and written to runs/step_speed/<name>/result.json.
+For each network a whole training step is timed on one device with `models.conv.Conv`, with flax's
+plain `nn.Conv` instead, and on several devices, which a CPU plays: each in a process of its own,
+turn by turn, since a shared machine's speed drifts: trust the ratios. The result is printed and
+written to runs/step_speed/<name>/result.json.
 """
 
 from __future__ import annotations
@@ -12,22 +13,32 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import tyro
 
-from experiments import cifar_cnn, cifar_inception, cifar_resnet, command_line, config_checks
+from experiments import (
+    cifar_cnn,
+    cifar_inception,
+    cifar_resnet,
+    command_line,
+    config_checks,
+    device_config,
+    measuring,
+)
 from experiments.provenance import provenance
 from experiments.run_directory import RunDirectory
-from jaxlessons import training
+from jaxlessons import devices, training
+from jaxlessons.data import augment, cifar10
 from jaxlessons.errors import UserError
 from jaxlessons.models import conv
 from jaxlessons.training import Examples, Place
@@ -39,7 +50,7 @@ NETWORKS = {**cifar_cnn.NETWORKS, **cifar_resnet.NETWORKS, **cifar_inception.NET
 class Config:
     """Time training steps."""
 
-    models: tuple[str, ...] = ("conv2", "bn", "deep_bn", "resnet", "resnet2", "fast")
+    models: tuple[str, ...] = ("simple", "conv2", "bn", "deep_bn", "resnet", "resnet2", "fast")
     """Names of networks, as in cifar_cnn, cifar_resnet and cifar_inception."""
     batch_size: int = 256
     """Images a step."""
@@ -47,56 +58,86 @@ class Config:
     """Turns; the median counts."""
     steps: int = 3
     """Steps a turn."""
+    devices: int = field(default_factory=device_config.cores)
+    """How many there are where there are several; by default one a core."""
     runs_dir: Path = Path("runs")
     """Where run folders go."""
 
 
-def stepper(model: Any, batch_size: int, plain: bool) -> Callable[[], None]:
-    """A function that takes one training step of `model`; plain: with lax's convolution alone."""
-    images = jnp.zeros((batch_size, 32, 32, 3))
-    split = Examples(images, jnp.arange(batch_size) % 10)
-    place = Place(jnp.arange(batch_size), jnp.int32(0))
-    optimizer = optax.sgd(0.01, momentum=0.9)
-    step = training.make_train_step(model.apply, optimizer)
+def prepare(_key: jax.Array, batch: Examples, _place: Place) -> Examples:
+    """Bytes to what a network takes, as in a run's step."""
+    return batch._replace(inputs=augment.normalize(batch.inputs, cifar10.MEAN, cifar10.STD))
+
+
+def stepper(
+    name: str, batch_size: int, steps: int, count: int = 1, plain: bool = False
+) -> Callable[[], None]:
+    """A function that takes some training steps of a network, to be made in a process of its own.
+
+    count: of devices. plain: with lax's convolution alone.
+    """
+    device_config.start(count, None, None, None)
+    layout = devices.layout(count)
+    images = np.zeros((batch_size, 32, 32, 3), np.uint8)
+    split = Examples(images, np.arange(batch_size, dtype=np.int32) % 10)  # type: ignore[arg-type]
+    places = Place(np.arange(batch_size)[None], np.zeros(1, np.int32))  # type: ignore[arg-type]
+    model, optimizer = NETWORKS[name](), optax.sgd(0.01, momentum=0.9)
+    train_step = training.make_train_step(model.apply, optimizer, augment=prepare, layout=layout)
+    if layout.mesh is None:
+        split = layout.replicate(split)
+    step, data, share = training.brought(train_step, split, layout)
+
+    def once(state: Any) -> tuple[Any, Any]:
+        return step(state, data, jax.tree.map(lambda array: array[0], share(places)))
+
     # Which convolution it is gets decided while the step is traced, that is at its first call.
     patch = mock.patch.object(conv, "_is_plain", return_value=False)
     with patch if plain else contextlib.nullcontext():
-        state = training.create_state(model, optimizer, jax.random.key(0), images[:1])
-        states = [step(state, split, place)[0]]
+        first = jnp.zeros((1, *images.shape[1:]))
+        state = training.create_state(model, optimizer, jax.random.key(0), first)
+        states = [once(layout.place(state))[0]]
 
     def take() -> None:
-        states[0], sums = step(states[0], split, place)
-        jax.block_until_ready(sums)
+        for _ in range(steps):
+            states[0], sums = once(states[0])
+            jax.block_until_ready(sums)
 
     return take
 
 
-def seconds(take: Callable[[], None], steps: int) -> float:
-    """Mean seconds of `steps` steps in a row."""
-    began = time.perf_counter()
-    for _ in range(steps):
-        take()
-    return (time.perf_counter() - began) / steps
-
-
 def compare(name: str, config: Config) -> dict[str, Any]:
-    """One network's images a second both ways, and the ratio."""
-    ours, plain = (stepper(NETWORKS[name](), config.batch_size, plain) for plain in (False, True))
-    pairs = [
-        (seconds(ours, config.steps), seconds(plain, config.steps)) for _ in range(config.rounds)
-    ]
-    fast, slow = (statistics.median(times) for times in zip(*pairs, strict=True))
-    ratio = statistics.median(b / a for a, b in pairs)
-    print(
-        f"{name:8} {config.batch_size / fast:8,.0f} images/s, nn.Conv "
-        f"{config.batch_size / slow:8,.0f}: {ratio:.2f} times as fast"
-    )
-    return {
-        "model": name,
-        "images_per_second": round(config.batch_size / fast, 1),
-        "images_per_second_plain_conv": round(config.batch_size / slow, 1),
-        "ratio": round(ratio, 3),
+    """One network's images a second in each way, and the ratios."""
+    ways: dict[str, dict[str, Any]] = {"one": {}, "plain": {"plain": True}}
+    if config.devices > 1:
+        ways["several"] = {"count": config.devices}
+    makes = {
+        way: partial(
+            measuring.keeping_memory,
+            partial(stepper, name, config.batch_size, config.steps, **words),
+        )
+        for way, words in ways.items()
     }
+    with measuring.apart(makes) as calls:
+        seconds = measuring.take_turns(calls, config.rounds, pause=0.1)
+    speeds = {
+        way: config.batch_size * config.steps / statistics.median(times)
+        for way, times in seconds.items()
+    }
+    faster = measuring.ratio(seconds["one"], seconds["plain"])
+    text = (
+        f"{name:8} {speeds['one']:8,.0f} images/s, {faster.median:.2f} times as fast as nn.Conv's "
+        f"{speeds['plain']:,.0f}"
+    )
+    found = {"model": name, "images_per_second": speeds, "times_plain_conv": faster}
+    if config.devices > 1:
+        gain = measuring.ratio(seconds["several"], seconds["one"])
+        text += (
+            f"; on {config.devices} devices {speeds['several']:,.0f}, {gain.median:.2f} times as "
+            f"fast ({gain.low:.2f} to {gain.high:.2f})"
+        )
+        found["times_one_device"] = gain
+    print(text, flush=True)
+    return found
 
 
 def main() -> None:
@@ -105,7 +146,7 @@ def main() -> None:
     for name in config.models:
         if name not in NETWORKS:
             raise UserError(f"--models has {name!r}: it must be of {', '.join(NETWORKS)}.")
-    for name in ("batch_size", "rounds", "steps"):
+    for name in ("batch_size", "rounds", "steps", "devices"):
         if getattr(config, name) < 1:
             flag = config_checks.flag(name)
             raise UserError(f"{flag} is {getattr(config, name)}: it must be 1 or more.")

@@ -17,6 +17,7 @@ from experiments import (
     cifar_inception,
     cifar_resnet,
     command_line,
+    device_config,
     names_report,
     report,
 )
@@ -35,6 +36,12 @@ MAINS = {
     "cifar_resnet": cifar_resnet.main,
     "cifar_inception": cifar_inception.main,
 }
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    """So that how many devices a CPU plays does not depend on the machine."""
+    monkeypatch.setattr(device_config, "cores", lambda: 1)
 
 
 @pytest.fixture(scope="session")

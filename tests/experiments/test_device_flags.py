@@ -1,7 +1,10 @@
 """--devices and its kin: the same figures on several, and what makes no sense."""
 
 import json
+import subprocess
+import sys
 
+import jax
 import pytest
 
 from experiments import device_config
@@ -56,6 +59,67 @@ def test_two_devices_come_to_the_figures_of_one_and_one_goes_on_from_there(run, 
     assert found["config"]["devices"] is None  # this time
     assert found["test_loss"] == pytest.approx(whole["test_loss"], abs=1e-4)
     assert found["test_accuracy"] == whole["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "cores", "expected"),
+    [
+        (256, 2, 2),
+        (256, 1, 1),
+        (255, 2, 1),  # with 127 images each it would not pay
+        (64, 8, 1),
+        (1024, 8, 8),
+        (1024, 6, 4),  # the most that divide it
+        (384, 8, 3),
+        (390, 4, 3),
+        (387, 2, 1),
+    ],
+)
+def test_a_cpu_plays_a_device_a_core_for_large_batches(monkeypatch, batch_size, cores, expected):
+    monkeypatch.setattr(device_config, "cores", lambda: cores)
+    assert device_config.usual(batch_size) == expected
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert device_config.usual(batch_size) == 1
+
+
+PLAYED = """
+import jax, jax.numpy as jnp
+from experiments import device_config
+from experiments.device_config import Devices
+
+double = jax.jit(lambda x: 2 * x)
+assert double(jnp.ones(4)).sum() == 8
+before = jax.local_device_count()
+layout = device_config.layout(Devices(), 3)
+device_config.play(2)
+print(before, jax.local_device_count(), layout.count, layout.mesh.size)
+print(float(double(layout.share_steps(jnp.ones((1, 6)))).sum()))
+print(device_config.layout(Devices(devices=2), 3).count, device_config.layout(Devices()).count)
+"""
+
+
+def test_a_cpu_plays_more_devices_when_it_already_played_one():
+    command = [sys.executable, "-c", PLAYED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.err
+    assert done.stdout.split("\n")[:3] == ["1 3 3 3", "12.0", "2 1"]
+
+
+@pytest.mark.slow
+def test_what_a_cpu_plays_unasked_comes_to_the_figures_of_one(run, monkeypatch):
+    words = "cifar_cnn --model conv --epochs 2 --batch-size 40 --validation 40"
+    monkeypatch.setattr(device_config, "FEWEST_IMAGES", 20)
+    monkeypatch.setattr(device_config, "cores", lambda: 2)
+    said = "This CPU plays 2 devices, which share each batch: --devices 1 for one."
+    found = {}
+    for name, more in (("usual", ""), ("one", "--devices 1")):
+        done = run(f"{words} {more} --name {name}")
+        assert done.code == 0, done.err
+        assert (said in done.out) == (name == "usual")
+        found[name] = result(done.folder / name)
+    assert found["usual"]["test_loss"] == pytest.approx(found["one"]["test_loss"], abs=1e-4)
+    # Without convolutions it would take longer.
+    assert said not in run(f"{SIMPLE} --batch-size 40").out
 
 
 @pytest.mark.slow
