@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import statistics
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -128,6 +129,53 @@ def test_freed_memory_goes_back_to_the_system():
     memory.give_back()
     assert before - resident().rss > 50_000_000
     assert len(top) == 100_000
+
+
+# A block of 256 MB is freed and asked for again, always with something small put into its place.
+HOLES = """
+import ctypes, sys, time
+import psutil
+from experiments import memory
+
+memory.SECONDS, memory.PAUSE, memory.BESIDE, seen = 0.02, 0.1, 2**28, []
+give_back = memory.give_back
+memory.give_back = lambda: (seen.append(1), give_back())
+if sys.argv[1] == "unseen":
+    memory._look_after = lambda: None
+memory.one_heap()
+c, size = ctypes.CDLL(None), 2**28
+c.malloc.argtypes, c.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+c.posix_memalign.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_size_t]
+for i in range(10):
+    block = ctypes.c_void_p()
+    assert c.posix_memalign(ctypes.byref(block), 64, size) == 0
+    ctypes.memset(block, 1, size)
+    time.sleep(0.1)
+    c.malloc(24 + 5000 * i)
+    c.free(block)
+    c.malloc(24 + 5000 * i)
+    time.sleep(0.1)
+print(psutil.Process().memory_info().rss // 2**20, len(seen))
+"""
+
+
+@GLIBC
+def test_a_heap_whose_freed_blocks_are_not_found_again_stays_within_bounds():
+    found = {}
+    for way in ("unseen", "seen"):
+        done = subprocess.run(
+            [sys.executable, "-c", HOLES, way],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=True,
+        )
+        found[way] = tuple(map(int, done.stdout.split()))
+    assert found["unseen"][0] > 1000
+    assert found["unseen"][1] == 0
+    # 1.5 times the block, 256 MB beside it, and what a look comes too late for.
+    assert found["seen"][0] < 1.5 * 256 + 256 + 256
+    assert found["seen"][1] > 0
 
 
 @GLIBC
