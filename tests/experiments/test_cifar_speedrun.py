@@ -177,9 +177,5 @@ def test_help_shows_what_the_target_means(run, target):
         assert "--" + field.name.replace("_", "-") in text
     recipe = speedrun_config.asked_for(["--target", target])
     # On a CPU.
-    assert (recipe.optimizer, recipe.widths, recipe.seeds) == (
-        "muon" if target == "94" else "nesterov",
-        (16, 32, 32),
-        1,
-    )
+    assert (recipe.optimizer, recipe.widths, recipe.seeds) == ("nesterov", (16, 32, 32), 1)
     assert f"Length of each training. (default: {recipe.epochs})" in text
