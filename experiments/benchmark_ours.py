@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import device_config, style_config
+from experiments import device_config, one_batch, style_config
 from experiments.style_pictures import load_pictures, prepare
 from jaxlessons import devices, generate, minimize, sequence_training, style_inputs, training
 from jaxlessons.data import windows
@@ -24,7 +24,6 @@ from jaxlessons.style_inputs import Inputs
 from jaxlessons.style_objective import make_features, make_objective
 from jaxlessons.style_settings import Settings
 from jaxlessons.stylize import make_minimizer, targets_of
-from jaxlessons.training import Examples, Place
 
 VOCABULARY = 85
 # Evaluations in a call of the style transfer.
@@ -105,19 +104,11 @@ def train_resnet2(sizes: Sizes) -> Call:
     module, variables, images, labels = resnet2(sizes)
     optimizer = optax.sgd(0.01, momentum=0.9)
     train_step = training.make_train_step(module.apply, optimizer, layout=layout)
-    split: Any = Examples(images, labels.astype(np.int32))  # type: ignore[arg-type]
-    if layout.mesh is None:
-        split = layout.replicate(split)
-    step, data, share = training.brought(train_step, split, layout)
-    places: Any = Place(np.arange(sizes.batch_size)[None], np.zeros(1, np.int32))  # type: ignore[arg-type]
     first = jnp.asarray(images[:1])
     made = training.create_state(module, optimizer, jax.random.key(0), first)
     state = made.replace(params=variables["params"], batch_stats=variables["batch_stats"])
-
-    def once(state: Any) -> Any:
-        return step(state, data, jax.tree.map(lambda array: array[0], share(places)))
-
-    return _trainer(once, layout.place(state))
+    step = one_batch.repeated(train_step, images, labels, layout)
+    return _trainer(step, layout.place(state))
 
 
 def _layout(sizes: Sizes) -> Layout:

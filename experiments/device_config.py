@@ -22,9 +22,10 @@ C = TypeVar("C")
 
 # A process that is not heard of for so long has died; the others are to stop within a minute.
 HEARTBEAT_SECONDS = 30
-FEWEST_IMAGES = 128  # that make it pay for a CPU to play one more device
 # As long as the slowest of them may take for its data and imports.
 START_SECONDS = 300
+
+FEWEST_IMAGES = 128  # that make it pay for a CPU to play one more device
 
 
 GONE = (

@@ -34,6 +34,7 @@ from experiments import (
     config_checks,
     device_config,
     measuring,
+    one_batch,
 )
 from experiments.provenance import provenance
 from experiments.run_directory import RunDirectory
@@ -79,17 +80,9 @@ def stepper(
     device_config.start(count, None, None, None)
     layout = devices.layout(count)
     images = np.zeros((batch_size, 32, 32, 3), np.uint8)
-    split = Examples(images, np.arange(batch_size, dtype=np.int32) % 10)  # type: ignore[arg-type]
-    places = Place(np.arange(batch_size)[None], np.zeros(1, np.int32))  # type: ignore[arg-type]
     model, optimizer = NETWORKS[name](), optax.sgd(0.01, momentum=0.9)
     train_step = training.make_train_step(model.apply, optimizer, augment=prepare, layout=layout)
-    if layout.mesh is None:
-        split = layout.replicate(split)
-    step, data, share = training.brought(train_step, split, layout)
-
-    def once(state: Any) -> tuple[Any, Any]:
-        return step(state, data, jax.tree.map(lambda array: array[0], share(places)))
-
+    once = one_batch.repeated(train_step, images, np.arange(batch_size) % 10, layout)
     # Which convolution it is gets decided while the step is traced, that is at its first call.
     patch = mock.patch.object(conv, "_is_plain", return_value=False)
     with patch if plain else contextlib.nullcontext():

@@ -101,7 +101,7 @@ print(device_config.layout(Devices(devices=2), 3).count, device_config.layout(De
 def test_a_cpu_plays_more_devices_when_it_already_played_one():
     command = [sys.executable, "-c", PLAYED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.err
+    assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:3] == ["1 3 3 3", "12.0", "2 1"]
 
 
