@@ -27,7 +27,7 @@ from jaxlessons.stylize import make_minimizer
 from jaxlessons.training import Examples, Place, TrainState
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
-IMAGES, STREAMS, BPTT, FEATURES, VOCABULARY, EMBEDDED, SIDE = 8, 4, 8, 64, 85, 42, 64
+IMAGES, STREAMS, BPTT, FEATURES, VOCABULARY, EMBEDDED, SIDE = 32, 4, 8, 64, 85, 42, 64
 
 
 def count(lowered):
@@ -93,16 +93,15 @@ def test_a_step_of_resnet2_is_three_products_a_layer_and_no_more(monkeypatch):
     assert found.products == 3 * len(layers) - 1
     # XLA leaves out what falls on the padding: of a 2x2 image, more than half.
     assert 0.7 * formula < found.flops < 0.8 * formula
-    assert 6e6 < numbers < 6.5e6
+    assert 4.3e6 < numbers < 4.7e6
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU has other convolutions")
-def test_what_is_faster_on_a_cpu_is_not_much_more_work(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+def test_what_is_faster_on_a_cpu_is_not_much_more_work():
     found, formula, numbers, _ = resnet2_step()
     # Zeros in the wider kernels are computed too; what falls on the padding is partly left out.
-    assert 0.85 * formula < found.flops < formula
-    assert 17e6 < numbers < 19e6
+    assert 0.8 * formula < found.flops < 0.9 * formula
+    assert 13.3e6 < numbers < 14.7e6
 
 
 def test_a_step_of_the_language_model_multiplies_in_its_loop_only_what_it_must(model):

@@ -19,22 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxlessons.models.conv_rows import (
-    NHWC,
-    Padding,
-    by_rows,
-    kernel_gradient_by_rows,
-    size_of_output,
+from jaxlessons.models.conv_gradients import (
+    input_gradient_by_phases,
+    kernel_gradient_by_product,
 )
+from jaxlessons.models.conv_rows import NHWC, Padding, by_rows, size_of_output
 
 # Channels on the wider side, up to which the library is not asked.
 NARROW = 16
 # Neighbours in a row that are computed together where channels are few.
 BLOCK = 4
-# For the kernel's gradient so many that this is how wide the product is, and at most MOST.
-WIDE, MOST = 64, 8
-# Summands of such a product at least: for more than a core's cache holds it is slow.
-DEEP = 256
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -61,8 +55,10 @@ def _backward(
     if _is_small(x.shape, kernel.shape):
         return input_gradient_by_matrix(x.shape, kernel, d_out, stride, padding), d_kernel
     if stride > 1:
-        d_x = input_gradient_by_phases(d_out, kernel, stride, padding, x.shape[1:3])
-        return d_x, d_kernel
+        by_phases = (
+            input_gradient_side_by_side if x.shape[3] <= NARROW else input_gradient_by_phases
+        )
+        return by_phases(d_out, kernel, stride, padding, x.shape[1:3]), d_kernel
     (kh, kw), flipped = kernel.shape[:2], kernel[::-1, ::-1].swapaxes(2, 3)
     return conv2d(d_out, flipped, 1, (kh - 1 - padding[0], kw - 1 - padding[1])), d_kernel
 
@@ -70,25 +66,12 @@ def _backward(
 def _kernel_gradient(
     x: jax.Array, kernel: jax.Array, d_out: jax.Array, stride: int, padding: Padding
 ) -> jax.Array:
-    if jax.device_count() > 1:
-        # What several devices add up among them is then the gradient itself, and not the products
-        # that it is picked from, which are two to four times as large.
-        output = partial(by_lax, x, stride=stride, padding=padding)
-        return jax.vjp(output, kernel)[1](d_out)[0]
     if _is_small(x.shape, kernel.shape):
         return kernel_gradient_by_matrix(x, d_out, kernel.shape, stride, padding)
-    rows, columns, outputs = d_out.shape[1:]
-    # For a kernel of one column a block is of no use: all but its diagonal would be thrown away.
-    block = min(MOST, columns, max(1, WIDE // outputs)) if kernel.shape[1] > 1 else 1
-    each = rows * -(-columns // block)
-    together = _together(len(x), each) if outputs <= WIDE else len(x)
-    return kernel_gradient_by_rows(x, d_out, kernel.shape[:2], stride, padding, block, together)
-
-
-def _together(images: int, each: int) -> int:
-    """The least divisor of so many images, each with `each` summands, that has DEEP of them."""
-    enough = (d for d in range(1, images) if images % d == 0 and d * each >= DEEP)
-    return next(enough, images)
+    # XLA's own is a convolution from images to outputs, with the channels as its batch.
+    if stride == 1 and max(kernel.shape[2:]) <= NARROW < len(x):
+        return jax.vjp(partial(by_lax, x, stride=stride, padding=padding), kernel)[1](d_out)[0]
+    return kernel_gradient_by_product(x, d_out, kernel.shape[:2], stride, padding)
 
 
 conv2d.defvjp(_forward, _backward)
@@ -131,14 +114,17 @@ def kernel_gradient_by_matrix(
     """The gradient of its kernel, whose shape is `kernel`: sums of the matrix's blocks."""
     taps = _taps_of_images(x.shape, kernel, stride, padding)
     (kh, kw, inputs, outputs), (places, seen) = kernel, taps.shape
-    product = x.reshape(len(x), -1).T @ d_out.reshape(len(x), -1)
-    blocks = product.reshape(places, inputs, seen, outputs)
-    nothing = jnp.zeros((inputs, outputs), x.dtype)
+    # A product for each device's images, so that what they send each other is the gradient itself,
+    # and not the products that it is picked from, which are larger.
+    groups = jax.device_count() if len(x) % jax.device_count() == 0 else 1
+    own, theirs = (array.reshape(groups, len(x) // groups, -1) for array in (x, d_out))
+    blocks = jnp.einsum("gnp,gns->gps", own, theirs).reshape(groups, places, inputs, seen, outputs)
+    nothing = jnp.zeros((groups, inputs, outputs), x.dtype)
     sums = [
-        sum((blocks[p, :, s] for p, s in np.argwhere(taps == tap)), start=nothing)
+        sum((blocks[:, p, :, s] for p, s in np.argwhere(taps == tap)), start=nothing)
         for tap in range(kh * kw)
     ]
-    return jnp.stack(sums).reshape(kernel)
+    return jnp.stack(sums, axis=1).sum(0).reshape(kernel)
 
 
 def _taps_of_images(
@@ -169,13 +155,12 @@ def _matrix(kernel: jax.Array, taps: np.ndarray) -> jax.Array:
     return jnp.concatenate(rows)
 
 
-def input_gradient_by_phases(
+def input_gradient_side_by_side(
     d_out: jax.Array, kernel: jax.Array, stride: int, padding: Padding, size: Sequence[int]
 ) -> jax.Array:
-    """The gradient `[n, *size, i]` of a strided convolution, as one that is not.
+    """`input_gradient_by_phases`, as one convolution to the channels of all phases.
 
-    d_x[stride r + a] is the sum over u of d_out[r + u] kernel[a + padding - stride u]: for each
-    a below the stride a convolution of its own, all of which are computed side by side.
+    Part of its kernel is zero, which costs less than few channels do.
     """
     places, pads = [], []
     for n, k, p, given in zip(size, kernel.shape[:2], padding, d_out.shape[1:3], strict=True):

@@ -50,46 +50,6 @@ def by_rows(
     return out.reshape(*out.shape[:2], -1, outputs)[:, :, :columns]
 
 
-def kernel_gradient_by_rows(
-    x: jax.Array,
-    d_out: jax.Array,
-    size: Sequence[int],
-    stride: int,
-    padding: Padding,
-    block: int,
-    together: int,
-) -> jax.Array:
-    """The kernel's gradient `[*size, i, o]`: products for each of its rows, of wider pixels.
-
-    Of a product's blocks, each of a place that is seen and one of `block` neighbours that see it,
-    those that belong to the same column of the kernel are added up. together: images, a divisor of
-    n, whose sums are one product; what the products give is added up.
-    """
-    rows, columns, outputs = d_out.shape[1:]
-    seen = jnp.stack(_seen(x, size[1], stride, padding[1], block, columns), axis=2)
-    seen = jnp.pad(seen, ((0, 0), (padding[0],) * 2, (0, 0), (0, 0)))
-    beyond = seen.shape[2] * block - columns
-    groups, wide = len(x) // together, seen.shape[-1]
-    d_out = jnp.pad(d_out, ((0, 0), (0, 0), (0, beyond), (0, 0)))
-    d_out = d_out.reshape(groups, -1, block * outputs)
-    seen = seen.reshape(groups, together, *seen.shape[1:])
-    # Small products are fast if the sums run along memory.
-    turned = groups > 1
-    seen = jnp.moveaxis(seen, -1, 1) if turned else seen
-    shifts = _shifts(size[1], stride, block, d_out.dtype)
-    exact = jnp.promote_types(d_out.dtype, jnp.float32)
-
-    def kernel_row(t: int) -> jax.Array:
-        own = lax.slice_in_dim(seen, t, t + stride * (rows - 1) + 1, stride, axis=2 + turned)
-        own = own.reshape((groups, wide, -1) if turned else (groups, -1, wide))
-        dimensions = (((1 + turned,), (1,)), ((0,), (0,)))
-        products = lax.dot_general(own, d_out, dimensions, preferred_element_type=exact)
-        blocks = products.sum(0).reshape(shifts.shape[0], x.shape[-1], block, outputs)
-        return jnp.einsum("xbu,xibo->uio", shifts, blocks.astype(d_out.dtype))
-
-    return jnp.stack([kernel_row(t) for t in range(size[0])])
-
-
 def _seen(
     x: jax.Array, kw: int, stride: int, padding: int, block: int, columns: int
 ) -> list[jax.Array]:

@@ -19,6 +19,9 @@ ON_A_CPU = {
     "stride 3": ((10, 10), 20, 3, (3, 3), 3, (1, 1)),
     "stride 3, a large kernel": ((10, 11), 17, 20, (5, 5), 3, (2, 2)),
     "stride 2 of a 1x1 kernel": ((9, 9), 20, 20, (1, 1), 2, (0, 0)),
+    "stride 3 of a 2x2 kernel": ((10, 8), 20, 17, (2, 2), 3, (0, 0)),
+    "stride 2, few channels": ((9, 8), 10, 20, (3, 3), 2, (1, 1)),
+    "wider": ((8, 6), 4, 24, (3, 3), 1, (1, 1)),
     "unpadded, 7x7 to 3x3": ((7, 7), 20, 12, (3, 3), 2, (0, 0)),
     "2x2, smaller than its kernel": ((2, 2), 12, 20, (3, 3), 1, (1, 1)),
     "2x2 to 1x1": ((2, 2), 20, 8, (3, 3), 2, (1, 1)),
@@ -33,9 +36,9 @@ ON_A_CPU = {
 }
 
 
-def tensors(size, inputs, outputs, kernel):
+def tensors(size, inputs, outputs, kernel, images=3):
     random = np.random.default_rng(0)
-    x = random.normal(size=(3, *size, inputs)).astype(np.float32)
+    x = random.normal(size=(images, *size, inputs)).astype(np.float32)
     k = random.normal(size=(*kernel, inputs, outputs)).astype(np.float32)
     return jnp.asarray(x), jnp.asarray(k) / np.sqrt(k[..., 0].size, dtype=np.float32)
 
@@ -61,12 +64,13 @@ def trace(conv, x, kernel):
     return str(jax.make_jaxpr(conv)(x, kernel))
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+# More than are few, and as many for each device; or few, that can't be shared out.
+@pytest.mark.parametrize("images", [24, 3])
 @pytest.mark.parametrize("case", ON_A_CPU)
-def test_the_convolution_for_cpus_has_laxs_outputs_and_gradients(case, devices, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: devices)
+def test_the_convolution_for_cpus_has_laxs_outputs_and_gradients(case, images, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
     size, inputs, outputs, kernel_size, stride, (rows, columns) = ON_A_CPU[case]
-    x, kernel = tensors(size, inputs, outputs, kernel_size)
+    x, kernel = tensors(size, inputs, outputs, kernel_size, images)
     strides, padding = (stride, stride), ((rows, rows), (columns, columns))
 
     def ours(x, k):
@@ -101,15 +105,18 @@ def test_half_precision_stays_half_precision():
         assert {out.dtype, d_x.dtype, d_kernel.dtype} == {jnp.dtype(jnp.bfloat16)}
 
 
-def test_what_is_slow_on_a_cpu_is_in_no_convolutions_gradient(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+def test_what_is_slow_on_a_cpu_is_in_no_convolutions_gradient():
     # XLA's own way with a strided convolution's gradient is one of an image dilated by zeros.
     x, kernel = tensors((8, 8), 20, 24, (3, 3))
     program = jax.jit(partial(with_gradients, lambda x, k: conv2d(x, k, 2, (1, 1))))
     text = program.lower(x, kernel).as_text()
     dilated = [line for line in text.splitlines() if "lhs_dilate = [2, 2]" in line]
-    assert text.count("stablehlo.convolution") == 2
+    # Forward, and for the image's gradient one for each of its four phases.
+    assert text.count("stablehlo.convolution") == 5
     assert not dilated
+    # With few channels these are computed side by side.
+    few = program.lower(*tensors((8, 8), 16, 24, (3, 3))).as_text()
+    assert few.count("stablehlo.convolution") == 2
     # One that is smaller than its kernel is a matrix product each.
     x, kernel = tensors((2, 2), 20, 24, (3, 3))
     assert "stablehlo.convolution" not in program.lower(x, kernel).as_text()
