@@ -32,21 +32,33 @@ def gram_matrix(
     neural style transfer, 2017, section 4). A mask that is 0 everywhere gives 0.
     """
     _check(normalization)
-    height, width, channels = features.shape[-3:]
+    *batch, height, width, channels = features.shape
     positions: float | jax.Array = height * width
     if mask is not None:
         weight = mask.astype(jnp.float32)
         positions = jnp.maximum(jnp.sum(weight**2), 1e-6)
-        shape = (1,) * (features.ndim - 3) + (height, width, 1)
+        shape = (1,) * len(batch) + (height, width, 1)
         features = features * weight.reshape(shape).astype(features.dtype)
-    gram = jnp.einsum(
-        "...hwc,...hwd->...cd",
-        features,
-        features,
-        precision="highest",  # or a GPU would round to TF32
-        preferred_element_type=jnp.float32,
-    )
+    gram = _gram(features.reshape(*batch, height * width, channels))
     return gram / (positions * channels if normalization == "lesson" else positions)
+
+
+@jax.custom_jvp
+def _gram(features: jax.Array) -> jax.Array:
+    """F^T F, float32, of features `[..., position, channel]`."""
+    return _products(features, features)
+
+
+@_gram.defjvp
+def _gram_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    # By the product's own rule both factors' gradients would be `[channel, position]`, and turned.
+    change = _products(primals[0], tangents[0])
+    return _gram(*primals), change + change.mT
+
+
+def _products(a: jax.Array, b: jax.Array) -> jax.Array:
+    """A^T B; with precision "highest", since a GPU would round to TF32."""
+    return jnp.matmul(a.mT, b, precision="highest", preferred_element_type=jnp.float32)
 
 
 def content_loss(features: jax.Array, target: jax.Array) -> jax.Array:

@@ -1,11 +1,13 @@
 """The losses against torch's numbers, their gradients against the papers' closed forms."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from jaxlessons.style_losses import content_loss, gram_matrix, style_loss, total_variation
 
@@ -162,6 +164,16 @@ def test_style_losss_gradient_is_gatyss(kind, mask):
     expected = (expected if kind == "lesson" else expected / 4).reshape(5, 6, 4)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert_slopes(lambda x: style_loss(x, target, kind, mask), FEATURES[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gram_matrices_can_be_differentiated_forwards_and_twice(kind):
+    # The rule is the code's own. Quadratic, so the differences are exact but for the rounding.
+    gram = partial(gram_matrix, normalization=kind)
+    check_grads(gram, (FEATURES[0],), order=2, modes=["fwd", "rev"], atol=1e-3, rtol=1e-3)
+    batch = jax.jvp(gram, (FEATURES,), (OTHER,))[1]
+    each = [jax.jvp(gram, (x,), (t,))[1] for x, t in zip(FEATURES, OTHER, strict=True)]
+    np.testing.assert_allclose(batch, each, rtol=1e-5, atol=1e-7)
 
 
 def test_total_variation_is_half_the_mean_steps_down_and_to_the_right():

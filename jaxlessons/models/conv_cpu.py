@@ -21,6 +21,7 @@ from jax import lax
 
 from jaxlessons.models.conv_gradients import (
     input_gradient_by_phases,
+    input_gradient_by_product,
     kernel_gradient_by_product,
 )
 from jaxlessons.models.conv_rows import NHWC, Padding, by_rows, size_of_output
@@ -59,6 +60,8 @@ def _backward(
             input_gradient_side_by_side if x.shape[3] <= NARROW else input_gradient_by_phases
         )
         return by_phases(d_out, kernel, stride, padding, x.shape[1:3]), d_kernel
+    if kernel.size > x.size + d_out.size:
+        return input_gradient_by_product(d_out, kernel, padding), d_kernel
     (kh, kw), flipped = kernel.shape[:2], kernel[::-1, ::-1].swapaxes(2, 3)
     return conv2d(d_out, flipped, 1, (kh - 1 - padding[0], kw - 1 - padding[1])), d_kernel
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxlessons.models.conv_rows import NHWC, Padding
@@ -51,6 +53,29 @@ def _product(seen: jax.Array, d_out: jax.Array, outputs: int) -> jax.Array:
     exact = jnp.promote_types(d_out.dtype, jnp.float32)
     left, right = seen.reshape(-1, pixels), d_out.reshape(pixels, outputs)
     return jnp.matmul(left, right, preferred_element_type=exact).astype(d_out.dtype)
+
+
+def input_gradient_by_product(d_out: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """The gradient `[n, h, w, i]` of a convolution with stride 1: what each place of the kernel
+    gives is one product, and these are added up, shifted.
+
+    The kernel is read as it lies, where a convolution with it would have it turned around first.
+    """
+    kh, kw = kernel.shape[:2]
+    rows, columns = (
+        given + k - 1 - 2 * p
+        for given, k, p in zip(d_out.shape[1:3], kernel.shape, padding, strict=False)
+    )
+    exact = jnp.promote_types(d_out.dtype, jnp.float32)
+    contracted = (((3,), (3,)), ((), ()))
+    places = lax.dot_general(d_out, kernel, contracted, preferred_element_type=exact)
+    pads = [(k - 1 - p,) * 2 for k, p in zip((kh, kw), padding, strict=True)]
+    places = jnp.pad(places, ((0, 0), *pads, (0, 0), (0, 0), (0, 0)))
+    shifted = (
+        places[:, kh - 1 - t :, kw - 1 - u :, t, u][:, :rows, :columns]
+        for t, u in np.ndindex(kh, kw)
+    )
+    return functools.reduce(jnp.add, shifted).astype(d_out.dtype)
 
 
 def input_gradient_by_phases(

@@ -22,6 +22,8 @@ ON_A_CPU = {
     "stride 3 of a 2x2 kernel": ((10, 8), 20, 17, (2, 2), 3, (0, 0)),
     "stride 2, few channels": ((9, 8), 10, 20, (3, 3), 2, (1, 1)),
     "wider": ((8, 6), 4, 24, (3, 3), 1, (1, 1)),
+    "a kernel of more numbers than the images": ((5, 6), 24, 150, (3, 3), 1, (1, 1)),
+    "the same, unpadded": ((6, 5), 20, 300, (4, 3), 1, (0, 1)),
     "unpadded, 7x7 to 3x3": ((7, 7), 20, 12, (3, 3), 2, (0, 0)),
     "2x2, smaller than its kernel": ((2, 2), 12, 20, (3, 3), 1, (1, 1)),
     "2x2 to 1x1": ((2, 2), 20, 8, (3, 3), 2, (1, 1)),
@@ -108,7 +110,11 @@ def test_half_precision_stays_half_precision():
 def test_what_is_slow_on_a_cpu_is_in_no_convolutions_gradient():
     # XLA's own way with a strided convolution's gradient is one of an image dilated by zeros.
     x, kernel = tensors((8, 8), 20, 24, (3, 3))
-    program = jax.jit(partial(with_gradients, lambda x, k: conv2d(x, k, 2, (1, 1))))
+
+    def program_of(stride):
+        return jax.jit(partial(with_gradients, lambda x, k: conv2d(x, k, stride, (1, 1))))
+
+    program = program_of(2)
     text = program.lower(x, kernel).as_text()
     dilated = [line for line in text.splitlines() if "lhs_dilate = [2, 2]" in line]
     # Forward, and for the image's gradient one for each of its four phases.
@@ -117,6 +123,9 @@ def test_what_is_slow_on_a_cpu_is_in_no_convolutions_gradient():
     # With few channels these are computed side by side.
     few = program.lower(*tensors((8, 8), 16, 24, (3, 3))).as_text()
     assert few.count("stablehlo.convolution") == 2
+    # Where the kernel has more numbers than the images, it is not turned around.
+    large = program_of(1).lower(*tensors((5, 6), 24, 150, (3, 3))).as_text()
+    assert "stablehlo.reverse" not in large
     # One that is smaller than its kernel is a matrix product each.
     x, kernel = tensors((2, 2), 20, 24, (3, 3))
     assert "stablehlo.convolution" not in program.lower(x, kernel).as_text()
