@@ -23,6 +23,7 @@ from experiments.run_directory import RunDirectory
 from experiments.splits import split
 from jaxlessons import checkpoint, summary, training
 from jaxlessons.data import cifar10
+from jaxlessons.devices import Layout
 from jaxlessons.schedules import Phase
 
 
@@ -43,18 +44,9 @@ def train(
     images = image_data.load(config.dataset, config.data_dir)
     print(f"Data: {images.name} ({images.source}).")
     if config.preset == "quick":
-        whole = "resnet2" if config.model == "fast" else config.model
-        lesson = f"python -m experiments.{experiment} --model {whole} --preset lesson"
-        if config.dataset != "cifar10":
-            lesson += f" --dataset {config.dataset}"
+        lesson = _lesson(config, experiment)
         print(f"Preset quick: {config.epochs:g} epochs of {config.model}; the lesson's: {lesson}")
-    # The network without convolutions is done before several devices have begun.
-    count = 1 if config.model == "simple" else device_config.usual(config.batch_size)
-    layout = device_config.layout(config, count)
-    if config.devices is None and layout.count > 1:
-        print(
-            f"This CPU plays {layout.count} devices, which share each batch: --devices 1 for one."
-        )
+    layout = _layout(config)
     splits = split(images, config.validation, layout)
     module = cifar_config.network(config, networks, len(images.classes))
     phases = cifar_config.phases(config, lessons[config.model])
@@ -93,6 +85,26 @@ def train(
             if stop():
                 stop.leave(journal.stopped(state))
     report.finish(journal, setup, state, config)
+
+
+def _lesson(config: Config, experiment: str) -> str:
+    """The command that trains as the lesson did, which on a CPU takes an hour or more."""
+    whole = "resnet2" if config.model == "fast" else config.model
+    command = f"python -m experiments.{experiment} --model {whole} --preset lesson"
+    dataset = "" if config.dataset == "cifar10" else f" --dataset {config.dataset}"
+    return command + dataset
+
+
+def _layout(config: Config) -> Layout:
+    """The devices asked for, or those that are best for the network."""
+    # The one without convolutions is done before several devices have begun.
+    count = 1 if config.model == "simple" else device_config.usual(config.batch_size)
+    layout = device_config.layout(config, count)
+    if config.devices is None and layout.count > 1:
+        print(
+            f"This CPU plays {layout.count} devices, which share each batch: --devices 1 for one."
+        )
+    return layout
 
 
 def print_summary(module: Any, shape: tuple[int, int, int]) -> None:
