@@ -41,6 +41,7 @@ GROWTH: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "features": (("lstm_training", "lstm_sampling"), (128, 256, 512, 1024)),
     "bptt": (("lstm_training",), (8, 32, 128)),
     "picture": (("style",), (128, 256, 512)),
+    "devices": (("resnet2_training", "resnet2_inference"), (1, 2)),
 }
 
 
@@ -155,8 +156,14 @@ def check(config: Config) -> None:
                 raise UserError(f"{flag} has {name!r}: it must be of {', '.join(known)}.")
     config_checks.above_zero(config, ("rounds", "checked"))
     config_checks.from_zero(config, {"pause": np.inf})
-    sizes = [field.name for field in dataclasses.fields(Sizes) if field.type == "int"]
-    config_checks.above_zero(config.sizes, sizes)
+    words = ("compute_dtype",)
+    numbers = [field.name for field in dataclasses.fields(Sizes) if field.name not in words]
+    config_checks.above_zero(config.sizes, numbers)
+    if config.sizes.batch_size % (config.sizes.devices or 1):
+        raise UserError(
+            f"--devices is {config.sizes.devices}: a batch of {config.sizes.batch_size} images "
+            "can't be shared out evenly."
+        )
 
 
 def main() -> None:

@@ -50,6 +50,8 @@ class Sizes:
     """Characters to sample, in one text."""
     picture: int = 256
     """The painted picture's longer side in pixels."""
+    devices: int | None = None
+    """Devices that share a batch of images; otherwise those that a run of such batches takes."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """The type that products are computed in."""
 
@@ -100,7 +102,7 @@ def _variables(module: Any, inputs: Any) -> Any:
 
 def train_resnet2(sizes: Sizes) -> Call:
     """A training step a call: SGD with momentum 0.9 and rate 0.01; gives the batch's loss."""
-    layout = _layout(sizes)
+    layout = layout_of(sizes)
     module, variables, images, labels = resnet2(sizes)
     optimizer = optax.sgd(0.01, momentum=0.9)
     train_step = training.make_train_step(module.apply, optimizer, layout=layout)
@@ -111,10 +113,11 @@ def train_resnet2(sizes: Sizes) -> Call:
     return _trainer(step, layout.place(state))
 
 
-def _layout(sizes: Sizes) -> Layout:
-    """The devices that a run with such batches of images takes."""
-    count = device_config.usual(sizes.batch_size)
-    device_config.play(count)
+def layout_of(sizes: Sizes) -> Layout:
+    """The devices asked for, or those that a run with such batches of images takes."""
+    count = sizes.devices or device_config.usual(sizes.batch_size)
+    if jax.default_backend() == "cpu":
+        device_config.play(count)
     return devices.layout(count)
 
 
@@ -132,7 +135,7 @@ def _trainer(step: Callable[..., Any], state: Any, *inputs: Any) -> Call:
 
 def run_resnet2(sizes: Sizes) -> Call:
     """The logits of a batch a call; gives those of the first image."""
-    layout = _layout(sizes)
+    layout = layout_of(sizes)
     module, variables, images, _ = resnet2(sizes)
     variables, inputs = layout.replicate((variables, images))
 

@@ -15,6 +15,7 @@ SIZES = {
     "features": "hidden units",
     "bptt": "characters a step",
     "picture": "pixels a side",
+    "devices": "devices",
 }
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from experiments import (
     benchmark,
+    benchmark_ours,
     benchmark_table,
     benchmark_torch,
     benchmark_workloads,
+    device_config,
     measuring,
     peak,
 )
@@ -119,12 +121,24 @@ def test_sides_that_compute_something_else_are_not_timed(clock):
         ("--grow size", "--grow has 'size': it must be of batch_size, image_size, "),
         ("--rounds 0", "--rounds is 0: it must be above 0."),
         ("--features 0", "--features is 0: it must be above 0."),
+        ("--devices 0", "--devices is 0: it must be above 0."),
+        ("--devices 3", "--devices is 3: a batch of 256 images can't be shared out evenly."),
         ("--pause -1", "--pause is -1.0: it must be 0 or more."),
     ],
 )
 def test_bad_settings_are_named(run_in, words, message):
     done = run_in(benchmark.main, ["benchmark", *words.split()])
     assert (done.code, message in done.err) == (1, True), done.err
+
+
+@pytest.mark.parametrize(
+    ("images", "asked", "taken"), [(256, None, 2), (512, None, 4), (512, 2, 2), (64, 8, 8)]
+)
+def test_a_batch_is_on_the_devices_asked_for_or_on_those_of_a_run(
+    monkeypatch, images, asked, taken
+):
+    monkeypatch.setattr(device_config, "cores", lambda: 4)
+    assert benchmark_ours.layout_of(Sizes(batch_size=images, devices=asked)).count == taken
 
 
 def test_a_run_without_pytorch_leaves_its_figures(run_in, monkeypatch, clock):
