@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from jaxlessons.models.conv_gradients import (
+    convolution,
     input_gradient_by_phases,
     input_gradient_by_product,
     kernel_gradient_by_product,
@@ -174,7 +175,7 @@ def input_gradient_side_by_side(
     images, outputs = kernel.shape[2:]
     wide = _matrix(kernel.swapaxes(2, 3), taps.reshape(-1, stride * stride))
     wide = wide.reshape(*taps.shape[:2], outputs, -1)
-    found = lax.conv_general_dilated(d_out, wide, (1, 1), pads, dimension_numbers=NHWC)
+    found = convolution(d_out, wide, pads)
     n, rows, columns, _ = found.shape
     found = found.reshape(n, rows, columns, stride, stride, images).swapaxes(2, 3)
     return found.reshape(n, rows * stride, columns * stride, images)[:, : size[0], : size[1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ def kernel_gradient_by_product(
     each row and column sees it.
     """
     (kh, kw), inputs, outputs = size, x.shape[3], d_out.shape[3]
-    # Its sums run along memory, which is fast.
+    # So that the image's pixels, over which is summed, lie side by side, which is fast.
     x = x.transpose(3, 0, 1, 2)
     if stride > 1 or kh * kw * inputs <= kh * inputs + kw * outputs:
         rows = _seen(x, 2, kh, stride, padding[0], d_out.shape[1])
@@ -43,15 +44,16 @@ def _seen(
     """What each of a kernel's `size` places along the axis sees from `count` positions."""
     pads = [(0, 0)] * array.ndim
     pads[axis] = (padding, padding)
-    padded, last = jnp.pad(array, pads), stride * (count - 1)
-    return [lax.slice_in_dim(padded, t, t + last + 1, stride, axis) for t in range(size)]
+    padded, span = jnp.pad(array, pads), max(0, stride * (count - 1) + 1)
+    return [lax.slice_in_dim(padded, t, t + span, stride, axis) for t in range(size)]
 
 
 def _product(seen: jax.Array, d_out: jax.Array, outputs: int) -> jax.Array:
-    """`[..., i, n, h, w], [n, h, w, ...]` -> `[... i, outputs]`."""
-    pixels = d_out.size // outputs
+    """`[..., i, n, h, w]` and `[n, h, w, ...]`, whose last axes make `outputs`, summed over n, h
+    and w -> `[... * i, outputs]`."""
+    places, pixels = math.prod(seen.shape[:-3]), math.prod(seen.shape[-3:])
     exact = jnp.promote_types(d_out.dtype, jnp.float32)
-    left, right = seen.reshape(-1, pixels), d_out.reshape(pixels, outputs)
+    left, right = seen.reshape(places, pixels), d_out.reshape(pixels, outputs)
     return jnp.matmul(left, right, preferred_element_type=exact).astype(d_out.dtype)
 
 
@@ -99,17 +101,25 @@ def input_gradient_by_phases(
         part = turned[row.taps, column.taps]
         if not part.size:  # no output sees these pixels
             return jnp.zeros((n, height, width, kernel.shape[2]), d_out.dtype)
-        pads = (row.pads, column.pads)
-        return lax.conv_general_dilated(d_out, part, (1, 1), pads, dimension_numbers=NHWC)
+        return convolution(d_out, part, (row.pads, column.pads))
 
     found = jnp.stack([jnp.stack([phase(r, c) for c in columns], 3) for r in rows], 2)
-    found = found.reshape(n, height * stride, width * stride, -1)
+    found = found.reshape(n, height * stride, width * stride, kernel.shape[2])
     return found[:, : size[0], : size[1]]
 
 
+def convolution(x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:
+    """With stride 1; a negative padding leaves out rows or columns."""
+    # Ahead of it: XLA's own convolution overlooks a negative padding of a single image's rows.
+    cropped = [(min(low, 0), min(high, 0), 0) for low, high in pads]
+    x = lax.pad(x, jnp.zeros([], x.dtype), [(0, 0, 0), *cropped, (0, 0, 0)])
+    pads = [(max(low, 0), max(high, 0)) for low, high in pads]
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=NHWC)
+
+
 class _Phase(NamedTuple):
-    """Every `stride`th pixel of an axis: the kernel's taps it is seen by, and the padding with
-    which these make a convolution of the outputs."""
+    """Every `stride`th pixel of an axis: the kernel's taps it is seen by, and the padding, which
+    may be negative, with which these make a convolution of the outputs."""
 
     taps: slice
     pads: tuple[int, int]
