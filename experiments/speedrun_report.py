@@ -108,7 +108,7 @@ def finish(
         "trainings": trials,
     }
     what = f"{data}: {config.target}, {config.optimizer}"
-    title = f"{what}: {accuracy[0]:.2f} ± {accuracy[1]:.2f} %"
+    title = f"{what}: {markdown.mean(accuracies, 2)} %"
     figure = plotting.plot_accuracies(accuracies, title, known and known[0])
     plotting.save_figure(figure, run.path / "accuracies.png")
     shares = judge(run, logits, labels, images.classes, title)
@@ -144,10 +144,13 @@ def judge(
 def lines(result: dict[str, Any]) -> list[str]:
     """The result, to be read."""
     accuracy, seconds = result["accuracy"], result["seconds"]
+    spread = ["", ""]  # of one training unknown
+    if result["n"] > 1:
+        spread = [f", standard deviation {x:.{n}f}" for x, n in ((accuracy[1], 2), (seconds[1], 3))]
     told = [
-        f"{result['data']}, {result['told']}: {accuracy[0]:.2f} % mean accuracy, standard "
-        f"deviation {accuracy[1]:.2f}, n = {result['n']}, {result['parameters']:,} parameters.",
-        f"{seconds[0]:.3f} s a training, standard deviation {seconds[1]:.3f}; compiled once in "
+        f"{result['data']}, {result['told']}: {accuracy[0]:.2f} % mean accuracy{spread[0]}, "
+        f"n = {result['n']}, {result['parameters']:,} parameters.",
+        f"{seconds[0]:.3f} s a training{spread[1]}; compiled once in "
         f"{result['compile_seconds']} s beside it{_cached(result)}.",
         f"{result['flops'] / 1e15:.3g} PFLOP (XLA counts {result['flops_xla'] / 1e15:.3g}), "
         f"{result['share_of_peak']:.0%} of the device's peak of "

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxlessons.metrics import Reliability
 
@@ -142,6 +143,7 @@ def plot_accuracies(values: Sequence[float], title: str, reference: float | None
     if reference is not None:
         axes.axhline(reference, color="grey", ls="--", label="published")
     axes.set(title=title, xlabel="seed", ylabel="accuracy (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

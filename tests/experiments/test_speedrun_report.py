@@ -80,6 +80,31 @@ def test_the_table_says_which_sizes_are_not_the_recipes_and_no_deviation_of_one_
     assert row == f"{head} 1.40 | 50% | cpu, X |"
 
 
+def test_a_deviation_is_told_of_several_trainings_only():
+    result = {
+        "data": "shapes",
+        "told": "test",
+        "accuracy": (90.931, 0.25),
+        "seconds": (2.5, 0.125),
+        "parameters": 1000,
+        "compile_seconds": 12.0,
+        "from_cache": 0,
+        "flops": 1e15,
+        "flops_xla": 2e15,
+        "share_of_peak": 0.5,
+        "peak_flops_per_second": 1e12,
+        "published_accuracy": None,
+    }
+    assert speedrun_report.lines(result | {"n": 1})[:2] == [
+        "shapes, test: 90.93 % mean accuracy, n = 1, 1,000 parameters.",
+        "2.500 s a training; compiled once in 12.0 s beside it.",
+    ]
+    assert speedrun_report.lines(result | {"n": 2})[:2] == [
+        "shapes, test: 90.93 % mean accuracy, standard deviation 0.25, n = 2, 1,000 parameters.",
+        "2.500 s a training, standard deviation 0.125; compiled once in 12.0 s beside it.",
+    ]
+
+
 def test_who_stops_it_before_the_first_seed_is_not_sent_to_a_file_that_is_not_there(tmp_path):
     run = RunDirectory(tmp_path)
     assert speedrun_report.stopped(run) == "Stopped before the first seed was done."
