@@ -156,8 +156,7 @@ def check(config: Config) -> None:
                 raise UserError(f"{flag} has {name!r}: it must be of {', '.join(known)}.")
     config_checks.above_zero(config, ("rounds", "checked"))
     config_checks.from_zero(config, {"pause": np.inf})
-    words = ("compute_dtype",)
-    numbers = [field.name for field in dataclasses.fields(Sizes) if field.name not in words]
+    numbers = [x.name for x in dataclasses.fields(Sizes) if x.name != "compute_dtype"]
     config_checks.above_zero(config.sizes, numbers)
     if config.sizes.batch_size % (config.sizes.devices or 1):
         raise UserError(

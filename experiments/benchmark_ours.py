@@ -116,8 +116,7 @@ def train_resnet2(sizes: Sizes) -> Call:
 def layout_of(sizes: Sizes) -> Layout:
     """The devices asked for, or those that a run with such batches of images takes."""
     count = sizes.devices or device_config.usual(sizes.batch_size)
-    if jax.default_backend() == "cpu":
-        device_config.play(count)
+    device_config.play(count)
     return devices.layout(count)
 
 

@@ -27,7 +27,6 @@ START_SECONDS = 300
 
 FEWEST_IMAGES = 128  # that make it pay for a CPU to play one more device
 
-
 GONE = (
     "Another process of this run has ended or can't be reached, so this one ends too; start all of "
     "them again with --resume."
@@ -105,8 +104,8 @@ def usual(batch_size: int) -> int:
 
 
 def play(count: int) -> None:
-    """Has the CPU play `count` devices. Those that it played before, and arrays on them, end."""
-    if count > jax.local_device_count():
+    """Has a CPU play `count` devices. Those that it played before, and arrays on them, end."""
+    if jax.default_backend() == "cpu" and count > jax.local_device_count():
         clear_backends()
         jax.config.update("jax_num_cpu_devices", count)
 

@@ -144,13 +144,15 @@ def judge(
 def lines(result: dict[str, Any]) -> list[str]:
     """The result, to be read."""
     accuracy, seconds = result["accuracy"], result["seconds"]
-    spread = ["", ""]  # of one training unknown
-    if result["n"] > 1:
-        spread = [f", standard deviation {x:.{n}f}" for x, n in ((accuracy[1], 2), (seconds[1], 3))]
+
+    def spread(deviation: float, digits: int) -> str:
+        # Of one training it is not known.
+        return f", standard deviation {deviation:.{digits}f}" if result["n"] > 1 else ""
+
     told = [
-        f"{result['data']}, {result['told']}: {accuracy[0]:.2f} % mean accuracy{spread[0]}, "
-        f"n = {result['n']}, {result['parameters']:,} parameters.",
-        f"{seconds[0]:.3f} s a training{spread[1]}; compiled once in "
+        f"{result['data']}, {result['told']}: {accuracy[0]:.2f} % mean accuracy"
+        f"{spread(accuracy[1], 2)}, n = {result['n']}, {result['parameters']:,} parameters.",
+        f"{seconds[0]:.3f} s a training{spread(seconds[1], 3)}; compiled once in "
         f"{result['compile_seconds']} s beside it{_cached(result)}.",
         f"{result['flops'] / 1e15:.3g} PFLOP (XLA counts {result['flops_xla'] / 1e15:.3g}), "
         f"{result['share_of_peak']:.0%} of the device's peak of "

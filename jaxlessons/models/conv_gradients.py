@@ -64,17 +64,14 @@ def input_gradient_by_product(d_out: jax.Array, kernel: jax.Array, padding: Padd
     The kernel is read as it lies, where a convolution with it would have it turned around first.
     """
     kh, kw = kernel.shape[:2]
-    rows, columns = (
-        given + k - 1 - 2 * p
-        for given, k, p in zip(d_out.shape[1:3], kernel.shape, padding, strict=False)
-    )
     exact = jnp.promote_types(d_out.dtype, jnp.float32)
     contracted = (((3,), (3,)), ((), ()))
     places = lax.dot_general(d_out, kernel, contracted, preferred_element_type=exact)
     pads = [(k - 1 - p,) * 2 for k, p in zip((kh, kw), padding, strict=True)]
     places = jnp.pad(places, ((0, 0), *pads, (0, 0), (0, 0), (0, 0)))
+    rows, columns = places.shape[1] - kh + 1, places.shape[2] - kw + 1
     shifted = (
-        places[:, kh - 1 - t :, kw - 1 - u :, t, u][:, :rows, :columns]
+        places[:, kh - 1 - t : kh - 1 - t + rows, kw - 1 - u : kw - 1 - u + columns, t, u]
         for t, u in np.ndindex(kh, kw)
     )
     return functools.reduce(jnp.add, shifted).astype(d_out.dtype)
@@ -98,7 +95,7 @@ def input_gradient_by_phases(
     turned = kernel.swapaxes(2, 3)
 
     def phase(row: _Phase, column: _Phase) -> jax.Array:
-        part = turned[row.taps, column.taps]
+        part = turned[row.taps, column.taps][::-1, ::-1]
         if not part.size:  # no output sees these pixels
             return jnp.zeros((n, height, width, kernel.shape[2]), d_out.dtype)
         return convolution(d_out, part, (row.pads, column.pads))
@@ -127,11 +124,7 @@ class _Phase(NamedTuple):
 
 def _phase(a: int, least: int, size: int, stride: int, padding: int, given: int) -> _Phase:
     """The one from pixel `a` on, of `least` pixels; the kernel has `size` taps, `given` outputs."""
-    taps = range((a + padding) % stride, size, stride)[::-1]
-    if not taps:
-        return _Phase(slice(0), (0, 0))
-    first, last = ((a + padding - tap) // stride for tap in (taps[0], taps[-1]))
-    stop = taps[-1] - stride
-    return _Phase(
-        slice(taps[0], stop if stop >= 0 else None, -stride), (-first, least + last - given)
-    )
+    taps = range((a + padding) % stride, size, stride)
+    ends = (taps[-1], taps[0]) if taps else (0, 0)
+    first, last = ((a + padding - tap) // stride for tap in ends)
+    return _Phase(slice(taps.start, None, stride), (-first, least + last - given))
