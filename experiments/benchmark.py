@@ -13,6 +13,7 @@ Before that, what they compute is checked to agree. --grow varies one size at a 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import statistics
 import time
@@ -58,6 +59,9 @@ class Config:
     """Turns; the median of the ratios counts."""
     checked: int = 2
     """Turns ahead of those, in which the figures are checked to agree, and all is compiled."""
+    turn: float = 0.5
+    """Seconds that a turn takes at least: steps in a row, as in a training, since the first after
+    the other library's is slower by what that left in the caches."""
     pause: float = 0.1
     """Seconds between turns, in which the other library's threads go to sleep."""
     torch_keeps: bool = False
@@ -84,21 +88,23 @@ def compare(workload: Workload, config: Config, top: float) -> list[dict[str, An
         side: partial(measuring.keeping_memory, make) if side in keeping else make
         for side, make in makes.items()
     }
-    first_seconds = {}
+    checked: dict[str, list[float]] = {side: [] for side in begun}
     with measuring.apart(begun) as calls:
-        for turn in range(config.checked):
+        for _ in range(config.checked):
             found = {}
             for side, call in calls.items():
                 began = time.perf_counter()
                 found[side] = call()
-                if turn == 0:
-                    first_seconds[side] = time.perf_counter() - began
+                checked[side].append(time.perf_counter() - began)
             check_agreement(workload.name, found, workload.rtol)
-        seconds = measuring.take_turns(calls, config.rounds, config.pause)
+        # The same for all sides, so that these stay at the same step of their training.
+        times = max(1, math.ceil(config.turn / min(map(min, checked.values()))))
+        turns = {side: partial(call, times) for side, call in calls.items()}
+        seconds = measuring.take_turns(turns, config.rounds, config.pause)
     memory = measuring.peak_megabytes(makes) if config.memory else {}
     rows = []
     for side, own in seconds.items():
-        median = statistics.median(own)
+        median = statistics.median(own) / times
         # Times ours: above 1 is a side that is faster than this project.
         ours = measuring.ratio(seconds["ours"], own)
         rows.append(
@@ -109,7 +115,7 @@ def compare(workload: Workload, config: Config, top: float) -> list[dict[str, An
                 "per_second": workload.items / median,
                 "ours_to_this": ours.median,
                 "quartiles": [ours.low, ours.high],
-                "compile_seconds": max(0.0, first_seconds[side] - median),
+                "compile_seconds": max(0.0, checked[side][0] - median),
                 "share_of_peak": workload.flops / median / top,
                 "memory_megabytes": memory.get(side),
             }
@@ -155,7 +161,7 @@ def check(config: Config) -> None:
             if name not in known:
                 raise UserError(f"{flag} has {name!r}: it must be of {', '.join(known)}.")
     config_checks.above_zero(config, ("rounds", "checked"))
-    config_checks.from_zero(config, {"pause": np.inf})
+    config_checks.from_zero(config, {"turn": np.inf, "pause": np.inf})
     numbers = [x.name for x in dataclasses.fields(Sizes) if x.name != "compute_dtype"]
     config_checks.above_zero(config.sizes, numbers)
     if config.sizes.batch_size % (config.sizes.devices or 1):

@@ -77,8 +77,10 @@ def _look_after() -> None:
     most, given = 0, 0.0
     while True:
         time.sleep(SECONDS)
-        most = max(most, mallinfo2().uordblks)  # type: ignore[attr-defined]
         resident = int(os.pread(statm, 100, 0).split()[1]) * page
+        if resident < BESIDE:  # the account takes a lock on the heap, and milliseconds
+            continue
+        most = max(most, mallinfo2().uordblks)  # type: ignore[attr-defined]
         if resident > TIMES * most + BESIDE and time.monotonic() > given + PAUSE:
             give_back()
             given = time.monotonic()

@@ -56,14 +56,15 @@ def clock(monkeypatch):
     return now
 
 
-def contestant(clock, seconds, figures=(1.0, -2.0)):
-    """The first call takes 30 seconds more."""
+def contestant(clock, seconds, figures=(1.0, -2.0), start=0.0):
+    """The first call takes 30 seconds more, and each of them `start` seconds, however often the
+    work is done in it."""
 
     def make():
         left = [30.0]
 
-        def call():
-            clock.seconds += seconds + left[0]
+        def call(times=1):
+            clock.seconds += start + times * seconds + left[0]
             left[0] = 0.0
             return np.asarray(figures)
 
@@ -92,6 +93,22 @@ def test_a_row_has_speed_ratio_compilation_and_share_of_the_peak(clock):
     )
     plain = benchmark.Config(rounds=4, memory=False, compiled=False)
     assert len(benchmark.compare(made, plain, top=6e9)) == 2
+
+
+def test_short_work_is_repeated_as_often_by_all_until_a_turn_is_long_enough(clock):
+    # The faster's 0.25 s fill 2 s in 8 calls, which the slower has to do as well.
+    sides = {
+        "ours": contestant(clock, 0.5, start=0.5),
+        "torch": contestant(clock, 0.125, start=0.125),
+    }
+    config = benchmark.Config(rounds=3, memory=False, turn=2.0)
+    rows = benchmark.compare(workload(**sides), config, top=6e9)
+    assert [row["per_second"] for row in rows] == [10 * 8 / 4.5, 10 * 8 / 1.125]
+    assert rows[1]["ours_to_this"] == 0.25
+    # Work that is longer is done once.
+    config = benchmark.Config(rounds=3, memory=False, turn=0.0)
+    rows = benchmark.compare(workload(**sides), config, top=6e9)
+    assert [row["per_second"] for row in rows] == [10.0, 40.0]
 
 
 @pytest.mark.parametrize("torch_keeps", [False, True])
@@ -124,6 +141,7 @@ def test_sides_that_compute_something_else_are_not_timed(clock):
         ("--devices 0", "--devices is 0: it must be above 0."),
         ("--devices 3", "--devices is 3: a batch of 256 images can't be shared out evenly."),
         ("--pause -1", "--pause is -1.0: it must be 0 or more."),
+        ("--turn inf", "--turn is inf: it must be 0 or more."),
     ],
 )
 def test_bad_settings_are_named(run_in, words, message):

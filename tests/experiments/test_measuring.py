@@ -63,9 +63,10 @@ def count(start):
 def test_contestants_apart_keep_their_state_each_in_its_process():
     with measuring.apart({"a": partial(count, 1), "b": partial(count, 10)}) as calls:
         found = [call() for _ in range(2) for call in calls.values()]
+        found.append(calls["b"](3))
     pids, numbers = zip(*found, strict=True)
-    assert numbers == (1, 10, 2, 11)
-    assert pids[:2] == pids[2:]
+    assert numbers == (1, 10, 2, 11, 14)
+    assert pids[:2] == pids[2:4] == (pids[0], pids[4])
     assert len({*pids, os.getpid()}) == 3
 
 
@@ -76,7 +77,7 @@ def rest(seconds):
 def stop_a_rest():
     with measuring.apart({"a": partial(rest, 300)}) as calls:
         # What calls["a"]() does, but for waiting.
-        calls["a"].args[0].submit(measuring._call_kept)
+        calls["a"].args[0].submit(measuring._call_kept, 1)
         time.sleep(0.5)
         raise KeyboardInterrupt
 
