@@ -25,7 +25,7 @@ HEARTBEAT_SECONDS = 30
 # As long as the slowest of them may take for its data and imports.
 START_SECONDS = 300
 
-FEWEST_IMAGES = 128  # that make it pay for a CPU to play one more device
+FEWEST_IMAGES = 64  # that make it pay for a CPU to play one more device
 
 GONE = (
     "Another process of this run has ended or can't be reached, so this one ends too; start all of "
@@ -94,7 +94,7 @@ def usual(batch_size: int) -> int:
     """How many devices are best for a batch of images, which convolutions are to see.
 
     A CPU plays one a core: within one device XLA's threads wait for each other at the end of each
-    operation, but several devices only where they add up. That pays for 128 images each, and for
+    operation, but several devices only where they add up. That pays for 64 images each, and for
     32 it no longer does (`python -m experiments.step_speed`).
     """
     if jax.default_backend() != "cpu" or jax.process_count() > 1:

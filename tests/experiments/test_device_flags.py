@@ -66,11 +66,12 @@ def test_two_devices_come_to_the_figures_of_one_and_one_goes_on_from_there(run, 
     [
         (256, 2, 2),
         (256, 1, 1),
-        (255, 2, 1),  # with 127 images each it would not pay
+        (128, 2, 2),
+        (126, 2, 1),  # with 63 images each it would not pay
         (64, 8, 1),
         (1024, 8, 8),
         (1024, 6, 4),  # the most that divide it
-        (384, 8, 3),
+        (384, 8, 6),
         (390, 4, 3),
         (387, 2, 1),
     ],
