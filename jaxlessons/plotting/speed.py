@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,15 +42,17 @@ def plot_speeds(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def plot_growth(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Speed by size: a panel for each workload and size, a line for each side.
+    """Speed by size: a panel for each workload and size, four to a row, a line for each side.
 
     rows: with "workload", "size", "value", "side", "unit" and "per_second".
     """
     panels = list(dict.fromkeys((row["workload"], row["size"], row["unit"]) for row in rows))
-    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    across = min(4, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = Figure(figsize=(4.2 * across, 3.6 * down), layout="constrained")
     figure.suptitle(title)
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        workload, size, unit = panel
+    for place, (workload, size, unit) in enumerate(panels, start=1):
+        axes = figure.add_subplot(down, across, place)
         own = [row for row in rows if (row["workload"], row["size"]) == (workload, size)]
         for side in dict.fromkeys(row["side"] for row in own):
             points = [(row["value"], row["per_second"]) for row in own if row["side"] == side]
