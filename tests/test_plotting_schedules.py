@@ -93,3 +93,24 @@ def test_speeds_are_bars_from_parity_on_a_logarithmic_axis():
     assert [text.get_position()[0] for text in axes.texts] == [5, 1]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["LSTM, torch", "VGG, torch"]
+
+
+def test_growth_has_a_panel_for_each_workload_and_size_and_four_to_a_row():
+    made = {"workload": "LSTM", "unit": "characters"}
+    rows = [
+        {**made, "size": size, "value": value, "side": side, "per_second": speed * value}
+        for size in ("batch_size", "features", "bptt", "picture", "devices")
+        for value in (8, 32)
+        for side, speed in (("ours", 2.0), ("torch", 1.0))
+    ]
+    figure = plotting.plot_growth(rows, "x")
+    panels = [axes.get_xlabel() for axes in figure.axes]
+    assert panels == ["batch size", "features", "bptt", "picture", "devices"]
+    ours, torch = figure.axes[3].get_lines()
+    assert (ours.get_label(), ours.get_xydata().tolist()) == ("ours", [[8, 16], [32, 64]])
+    assert (torch.get_label(), torch.get_xydata().tolist()) == ("torch", [[8, 8], [32, 32]])
+    places = [axes.get_position() for axes in figure.axes]
+    tops, lefts = [place.y0 for place in places], [place.x0 for place in places]
+    assert len(set(tops[:4])) == 1
+    assert tops[4] < tops[0]
+    assert lefts[4] == lefts[0] < lefts[1] < lefts[2] < lefts[3]
