@@ -150,7 +150,7 @@ def test_bad_settings_are_named(run_in, words, message):
 
 
 @pytest.mark.parametrize(
-    ("images", "asked", "taken"), [(256, None, 2), (512, None, 4), (512, 2, 2), (64, 8, 8)]
+    ("images", "asked", "taken"), [(128, None, 2), (256, None, 4), (512, 2, 2), (64, 8, 8)]
 )
 def test_a_batch_is_on_the_devices_asked_for_or_on_those_of_a_run(
     monkeypatch, images, asked, taken
