@@ -3,7 +3,8 @@
 import json
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,20 +16,40 @@ WITHIN = 60  # seconds in which the others stop
 NEAR = 1e-4  # what rounding comes to
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_port(among=(0,)):
+    """The first of `among` that nobody listens on; 0 leaves the choice to the system."""
+    for port in among:
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return listener.getsockname()[1]
+    raise AssertionError("no port is free")
+
+
+def by_flags(start, count):
+    """start(*words), as each of `count` processes."""
+    where = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", count]
+    return [partial(start, *where, "--process-id", number) for number in range(count)]
+
+
+def by_slurm(run, kind, count):
+    """The run begun by each of `count` tasks, which know what srun tells them and no flags."""
+    step = {
+        # From the job's number jax chooses the coordinator's port.
+        "SLURM_JOB_ID": str(free_port(range(61440, 65536)) - 61440),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_TASKS": str(count),
+        "SLURM_NTASKS": str(count),
+    }
+    for number in range(count):
+        task = step | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
+        yield begin(replace(run, environment=run.environment | task), kind)
 
 
 class Together:
     """The processes of one run, begun or resumed together."""
 
-    def __init__(self, stack, start, count):
-        where = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", count]
-        self.processes = [
-            stack.enter_context(start(*where, "--process-id", number)) for number in range(count)
-        ]
+    def __init__(self, stack, starts):
+        self.processes = [stack.enter_context(start()) for start in starts]
 
     def end(self):
         for process in self.processes:
@@ -97,8 +118,16 @@ def begin(run, kind):
 def test_several_processes_come_to_what_one_comes_to(runs, alone, case, count):
     run = runs(case, f"{count}-processes")
     with ExitStack() as stack:
-        Together(stack, begin(run, case), count).end()
+        Together(stack, by_flags(begin(run, case), count)).end()
     assert_near(run, alone(case))
+
+
+@pytest.mark.slow
+def test_tasks_of_slurm_find_each_other_without_flags(runs, alone):
+    run = runs("char", "slurm")
+    with ExitStack() as stack:
+        Together(stack, by_slurm(run, "char", 2)).end()
+    assert_near(run, alone("char"))
 
 
 @pytest.mark.slow
@@ -111,7 +140,7 @@ def test_several_processes_find_the_rate_that_one_finds(runs):
             if count == 1:
                 processes = [stack.enter_context(sweep("--lr-find"))]
             else:
-                processes = Together(stack, partial(sweep, "--lr-find"), count).processes
+                processes = Together(stack, by_flags(partial(sweep, "--lr-find"), count)).processes
             assert all(process.end() == 0 for process in processes), processes[-1].err
             said = [
                 process.out.partition("Suggested")[2].partition(" The curve")[0]
@@ -128,7 +157,7 @@ def test_several_processes_find_the_rate_that_one_finds(runs):
 def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
     run = runs("char", f"without-{killed}")
     with ExitStack() as stack:
-        both = Together(stack, begin(run, "char, long"), 2).processes
+        both = Together(stack, by_flags(begin(run, "char, long"), 2)).processes
         assert both[0].wait_for(lambda: run.good_steps(), 0.01), both[0].err
         assert both[killed].kill()
         began = time.monotonic()
@@ -137,7 +166,7 @@ def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
         assert time.monotonic() - began < WITHIN
         assert SENTENCE in other.err
     with ExitStack() as stack:
-        Together(stack, run.resume, 2).end()
+        Together(stack, by_flags(run.resume, 2)).end()
     assert_near(run, alone("char, long"))
 
 
@@ -145,7 +174,7 @@ def test_when_one_is_killed_the_others_stop_and_all_go_on(runs, alone, killed):
 def test_a_signal_to_one_stops_all_and_one_process_goes_on_alone(runs, alone):
     run = runs("char", "stopped-together")
     with ExitStack() as stack:
-        both = Together(stack, begin(run, "char, long"), 2).processes
+        both = Together(stack, by_flags(begin(run, "char, long"), 2)).processes
         assert both[0].wait_for(lambda: both[0].stepped, 0.01), both[0].err
         both[1].popen.terminate()
         assert [process.end() for process in both] == [143, 143], both[0].err + both[1].err
