@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import tyro
 
-from experiments import compiled, config_checks, device_config, memory, quiet
+from experiments import compiled, config_checks, device_config, memory, silence
 from experiments.run_directory import RunDirectory
 from experiments.stopping import Stopped, handling
 from jaxlessons.errors import UserError
@@ -133,7 +133,7 @@ def run(main: Callable[[], None]) -> None:
     One of several processes ends so at once, and the others as soon as they miss it.
     """
     memory.one_heap()
-    quiet.silence()
+    silence.silence_libraries()
     compiled.keep()
     try:
         _run(main)

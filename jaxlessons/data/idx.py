@@ -6,14 +6,14 @@ Two zero bytes, the type (8 for bytes), the number of dimensions, the size of ea
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 from pathlib import Path
 
 import numpy as np
 
-from jaxlessons.errors import UserError, reason
+from jaxlessons.data.gzip_files import unpack
+from jaxlessons.errors import UserError
 
 BYTES = 8  # the type's number
 
@@ -27,12 +27,14 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     head = 4 + 4 * len(shape)
     size = head + math.prod(shape)
     # Ahead of all reading: gzip goes through zeros behind an archive a byte at a time.
-    if (stored := path.stat().st_size) > 2 * size + 10_000:
+    most = 2 * size + 10_000
+    if (stored := path.stat().st_size) > most:
         raise UserError(
             f"{path} has {stored:,} bytes, far more than an idx file of {_by(shape)}: it is "
             "altered or another file; get it again."
         )
-    blob = _unpack(path, size) if path.suffix == ".gz" else _read(path, size)
+    packed = path.suffix == ".gz"
+    blob = unpack(_read(path, most), size, path) if packed else _read(path, size)
     if blob[:4] != bytes((0, 0, BYTES, len(shape))):
         raise UserError(
             f"{path} is no idx file of bytes in {len(shape)} dimensions: it is altered or another "
@@ -57,21 +59,7 @@ def _by(shape: tuple[int, ...]) -> str:
     return " x ".join(f"{side:,}" for side in shape)
 
 
-def _read(path: Path, size: int) -> bytes:
-    """The file, and of a longer one a byte more than `size`."""
+def _read(path: Path, most: int) -> bytes:
+    """The file, and of a longer one a byte more than `most`."""
     with path.open("rb") as file:
-        return file.read(size + 1)
-
-
-def _unpack(path: Path, size: int) -> bytes:
-    """What the gzip file, which may unpack to any size, holds, or `size` bytes and one more."""
-    try:
-        with gzip.open(path) as file:
-            return file.read(size + 1)  # to the end, where the CRC stands, unless it is too long
-    except PermissionError:
-        raise
-    except Exception as error:  # what a broken archive raises differs from byte to byte
-        raise UserError(
-            f"{path} is not a whole .gz file ({reason(error)}): it is truncated or altered; get it "
-            "again."
-        ) from error
+        return file.read(most + 1)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import unicodedata
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxlessons.data.gzip_files import unpack
 from jaxlessons.data.text_files import decode
 from jaxlessons.errors import UserError, reason
 
@@ -114,14 +113,7 @@ def _content(path: Path) -> bytes:
             f"{path} can't be read ({error.strerror}); check its name and its permissions."
         ) from error
     if content.startswith(GZIP_MAGIC):
-        try:
-            # One byte more than allowed is enough to see that there are too many.
-            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MAX_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(
-                f"{path} is not a whole gzip file ({reason(error)}): it is truncated or altered; "
-                "get it again."
-            ) from error
+        content = unpack(content, MAX_BYTES, path)
         _check_size(path, len(content), "unpacks to")
     if not content:
         raise UserError(f"{path} is empty: it must have lines of a name and a label.")

@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from experiments import quiet
+from experiments import silence
 from jaxlessons import checkpoint
 
 
 def test_nothing_but_a_closed_loop_goes_unsaid(monkeypatch):
     said = []
     monkeypatch.setattr(sys, "unraisablehook", said.append)
-    quiet.silence()
+    silence.silence_libraries()
     hook = sys.unraisablehook
-    quiet.silence()
+    silence.silence_libraries()
     assert sys.unraisablehook is hook
     errors = [
         RuntimeError("Event loop is closed"),
@@ -32,7 +32,7 @@ def test_nothing_but_a_closed_loop_goes_unsaid(monkeypatch):
 
 @pytest.mark.parametrize("name", ["absl", "asyncio"])
 def test_errors_that_libraries_log_before_they_raise_them_are_not_shown(name, caplog):
-    quiet.silence()
+    silence.silence_libraries()
     logging.getLogger(name).error("a traceback")
     assert caplog.records == []
     logging.getLogger("another").error("an error")
@@ -41,7 +41,7 @@ def test_errors_that_libraries_log_before_they_raise_them_are_not_shown(name, ca
 
 @pytest.mark.slow
 def test_saving_leaves_nothing_behind_in_memory(tmp_path):
-    quiet.silence()
+    silence.silence_libraries()
     state = {"kernel": jnp.ones((4, 4))}
 
     def lists(first, last):

@@ -11,7 +11,7 @@ from typing import Any
 import tensorstore
 
 
-def silence() -> None:
+def silence_libraries() -> None:
     """To be called once a process; more often does no harm.
 
     When a checkpoint can't be written, orbax logs each error that it raises as well, and
