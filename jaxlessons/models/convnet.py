@@ -7,23 +7,19 @@ Every network takes images `[batch, height, width, channel]` and returns logits
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxlessons.errors import UserError
+from jaxlessons.models.bn_layer import BatchNorm, BnLayer, DefaultNorm, NormPlacement
 from jaxlessons.models.conv import Conv
+from jaxlessons.models.initializers import FLAX, PYTORCH, Initializers
 
 Features = dict[str, jax.Array]
-NormPlacement = Literal["after", "before", "pre", "none"]
-BatchNorm = Callable[..., nn.Module]
-
-# PyTorch's BatchNorm2d keeps 0.9 of the old statistics (its `momentum` 0.1) and adds 1e-5.
-DefaultNorm: BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
@@ -45,62 +41,18 @@ def check_size(images: jax.Array, least: int = 1) -> None:
         )
 
 
+def dense(
+    x: jax.Array, features: int, name: str, dtype: Any, initializers: Initializers
+) -> jax.Array:
+    """A dense layer of `x`, `[batch, inputs]` -> `[batch, features]`."""
+    own = initializers.of(x.shape[-1])
+    return nn.Dense(features, dtype=dtype, name=name, **own)(x)
+
+
 def outputs(logits: jax.Array, features: Features, return_features: bool) -> Any:
     """What a network returns: float32 logits, with the features beside them when asked."""
     logits = logits.astype(jnp.float32)
     return (logits, features | {"out": logits}) if return_features else logits
-
-
-class BnLayer(nn.Module):
-    """The lesson's BnLayer: convolution -> ReLU -> batch norm, by default in that order.
-
-    `norm="before"` normalises ahead of the ReLU, as Ioffe and Szegedy (2015) do; `norm="pre"` is
-    pre-activation, batch norm -> ReLU -> convolution (He et al., 2016); `norm="none"` leaves
-    batch norm out and gives the convolution its bias back. `relu=False` leaves out the ReLU.
-    kernel_size: one odd number, or (height, width).
-    """
-
-    features: int
-    stride: int = 1
-    kernel_size: int | tuple[int, int] = 3
-    norm: NormPlacement = "after"
-    batch_norm: BatchNorm = DefaultNorm
-    dtype: Any = jnp.float32
-    relu: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        if self.norm not in ("after", "before", "pre", "none"):
-            raise ValueError(
-                f"norm is {self.norm!r}: it must be 'after', 'before', 'pre' or 'none'."
-            )
-        size = self.kernel_size
-        size = (size, size) if isinstance(size, int) else size
-        if any(side < 1 or side % 2 == 0 for side in size):
-            raise ValueError(f"kernel_size is {self.kernel_size}: its sides must be odd.")
-        bn = self.batch_norm(use_running_average=not train, dtype=self.dtype, name="bn")
-        relu = nn.relu if self.relu else lambda x: x
-        if self.norm == "pre":
-            x = relu(bn(x))
-        x = Conv(
-            self.features,
-            size,
-            strides=self.stride,
-            # An explicit padding, since XLA's "SAME" pads only on the far side at stride 2.
-            padding=tuple((side // 2, side // 2) for side in size),
-            use_bias=self.norm == "none",
-            dtype=self.dtype,
-            name="conv",
-        )(x)
-        match self.norm:
-            case "pre":
-                return x
-            case "none":
-                return relu(x)
-            case "after":
-                return bn(relu(x))
-            case "before":
-                return relu(bn(x))
 
 
 class SimpleNet(nn.Module):
@@ -116,9 +68,9 @@ class SimpleNet(nn.Module):
         features: Features = {}
         x = x.reshape(x.shape[0], -1)
         for i, size in enumerate(self.layers, 1):
-            x = nn.relu(nn.Dense(size, dtype=self.dtype, name=f"hidden{i}")(x))
+            x = nn.relu(dense(x, size, f"hidden{i}", self.dtype, PYTORCH))
             features[f"hidden{i}"] = x
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)
+        logits = dense(x, self.num_classes, "out", self.dtype, PYTORCH)
         return outputs(logits, features, return_features)
 
 
@@ -139,10 +91,11 @@ class ConvNet(nn.Module):
         features: Features = {}
         pad = ((self.padding, self.padding),) * 2
         for i, size in enumerate(self.layers, 1):
-            conv = Conv(size, (3, 3), strides=2, padding=pad, dtype=self.dtype, name=f"conv{i}")
-            x = features[f"conv{i}"] = nn.relu(conv(x))
+            own = PYTORCH.of(9 * x.shape[-1])
+            settings = {"strides": 2, "padding": pad, "dtype": self.dtype, **own}
+            x = features[f"conv{i}"] = nn.relu(Conv(size, (3, 3), name=f"conv{i}", **settings)(x))
         x = features["pool"] = global_max_pool(x)
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)
+        logits = dense(x, self.num_classes, "out", self.dtype, PYTORCH)
         return outputs(logits, features, return_features)
 
 
@@ -164,6 +117,7 @@ class PooledNet(nn.Module):
     batch_norm: BatchNorm = DefaultNorm
     dropout: float = 0.0
     dtype: Any = jnp.float32
+    initializers: Initializers = FLAX
 
     def body(self, x: jax.Array, train: bool) -> Features:
         """Outputs of the layers ahead of the pool, by name and in order."""
@@ -185,8 +139,9 @@ class PooledNet(nn.Module):
         """A convolution with bias."""
         pad = ((kernel_size // 2,) * 2,) * 2
         size, width = (kernel_size, kernel_size), self.stem_features()
-        conv = Conv(width, size, strides=stride, padding=pad, dtype=self.dtype, name="stem")
-        return conv(x)
+        own = self.initializers.of(kernel_size**2 * x.shape[-1])
+        settings = {"strides": stride, "padding": pad, "dtype": self.dtype, **own}
+        return Conv(width, size, name="stem", **settings)(x)
 
     def bn_stem(self, x: jax.Array, train: bool, kernel_size: int, stride: int = 1) -> jax.Array:
         """A BnLayer; with pre-activation a convolution, since the next layer normalises it."""
@@ -196,9 +151,8 @@ class PooledNet(nn.Module):
 
     def bn_layer(self, features: int, name: str, stride: int = 1, kernel_size: int = 3) -> BnLayer:
         """A BnLayer with this network's settings."""
-        return BnLayer(
-            features, stride, kernel_size, self.norm, self.batch_norm, self.dtype, name=name
-        )
+        settings = (self.norm, self.batch_norm, self.dtype, True, self.initializers)
+        return BnLayer(features, stride, kernel_size, *settings, name=name)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, return_features: bool = False) -> Any:
@@ -210,7 +164,7 @@ class PooledNet(nn.Module):
             x = features["last_bn"] = nn.relu(bn(x))
         x = features["pool"] = self.pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="out")(x)
+        logits = dense(x, self.num_classes, "out", self.dtype, self.initializers)
         return outputs(logits, features, return_features)
 
 
@@ -229,6 +183,7 @@ class ConvBnNet(PooledNet):
     """
 
     layers: Sequence[int] = (10, 20, 40, 80, 160)
+    initializers: Initializers = PYTORCH
 
     def stem(self, x: jax.Array, train: bool) -> jax.Array:
         """The first layer, at full size and without a non-linearity, as the lesson has it."""

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlessons.models.bn_layer import BatchNorm, BnLayer, DefaultNorm, NormPlacement
 from jaxlessons.models.branches import (
     GOOGLENET,
     TUTORIAL,
@@ -25,14 +26,7 @@ from jaxlessons.models.branches import (
 from jaxlessons.models.branches import branch as branch
 from jaxlessons.models.branches import factorized as factorized
 from jaxlessons.models.conv import Conv
-from jaxlessons.models.convnet import (
-    BatchNorm,
-    BnLayer,
-    DefaultNorm,
-    Features,
-    MeanPooledNet,
-    NormPlacement,
-)
+from jaxlessons.models.convnet import Features, MeanPooledNet
 from jaxlessons.models.pooling import avg_pool3, max_pool3
 from jaxlessons.models.tutorial import TutorialNet
 from jaxlessons.models.vgg import Pool

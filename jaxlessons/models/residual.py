@@ -14,14 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlessons.models.convnet import (
-    BatchNorm,
-    BnLayer,
-    DefaultNorm,
-    Features,
-    MeanPooledNet,
-    NormPlacement,
-)
+from jaxlessons.models.bn_layer import BatchNorm, BnLayer, DefaultNorm, NormPlacement
+from jaxlessons.models.convnet import Features, MeanPooledNet
 from jaxlessons.models.pooling import max_pool3
 from jaxlessons.models.tutorial import TutorialNet
 

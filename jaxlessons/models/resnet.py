@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax
 
 from jaxlessons.models.convnet import ConvBnNet, Features
+from jaxlessons.models.initializers import FLAX, Initializers
 
 
 class Resnet(ConvBnNet):
@@ -52,6 +53,7 @@ class FastResnet(Resnet):
     layers: Sequence[int] = (32, 64, 128, 256)
     residual_layers: int = 1
     stem_size: int = 3
+    initializers: Initializers = FLAX  # its settings were chosen with these
 
     def stem(self, x: jax.Array, train: bool) -> jax.Array:
         """A BnLayer that halves the image."""

@@ -16,13 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlessons.models.conv import Conv
+from jaxlessons.models.initializers import uniform_init
 
 WHITENING_SIZE = 2  # of the patches, in pixels
-
-
-def uniform_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """PyTorch's: uniform in +-1/sqrt(fan_in), a deviation of 1/sqrt(3 fan_in)."""
-    return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")(key, shape, dtype)
 
 
 def identity_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

@@ -5,8 +5,8 @@ import pytest
 from jax import lax
 
 from jaxlessons.models.batchnorm import BatchNormByHand
+from jaxlessons.models.bn_layer import BnLayer
 from jaxlessons.models.convnet import (
-    BnLayer,
     ConvBnNet,
     ConvBnNet2,
     ConvNet,

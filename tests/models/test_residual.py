@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlessons.models.convnet import BnLayer
+from jaxlessons.models.bn_layer import BnLayer
 from jaxlessons.models.residual import (
     BlockResnet,
     BottleneckResnet,

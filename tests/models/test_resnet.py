@@ -8,14 +8,8 @@ import pytest
 
 from jaxlessons.losses import cross_entropy
 from jaxlessons.models.batchnorm import BatchNormByHand
-from jaxlessons.models.convnet import (
-    BnLayer,
-    ConvBnNet,
-    ConvBnNet2,
-    ConvNet,
-    ConvNet2,
-    SimpleNet,
-)
+from jaxlessons.models.bn_layer import BnLayer
+from jaxlessons.models.convnet import ConvBnNet, ConvBnNet2, ConvNet, ConvNet2, SimpleNet
 from jaxlessons.models.resnet import Resnet, Resnet2, SmallResnet
 
 SMALL = {"layers": (4, 6, 8), "num_classes": 5}
