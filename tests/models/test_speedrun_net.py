@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlessons.models.initializers import uniform_init
 from jaxlessons.models.speedrun_net import (
     SpeedrunNet,
     identity_init,
     max_pool,
-    uniform_init,
     unit_init,
     whitening_kernel,
 )
