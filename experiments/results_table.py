@@ -168,13 +168,16 @@ def _row(runs: list[dict[str, Any]]) -> tuple[str, ...]:
         network += f", width {width:g}"
     if norm := _own(first).get("norm"):
         network += f", norm {norm}"
-    accuracies = [100 * run["test_accuracy"] for run in runs]
+    ours = f"{markdown.mean([100 * run['test_accuracy'] for run in runs])} %"
+    if all(run.get("tta") for run in runs):
+        views = [100 * run["tta"]["test_accuracy"] for run in runs]
+        ours += f", with TTA {markdown.mean(views)} %"
     minutes = statistics.mean(run["train_seconds"] for run in runs) / 60
     return (
         f"{network}, {config['epochs']:g} epoch{'s' * (config['epochs'] != 1)}",
         f"{first['parameters']:,}",
         lesson,
-        f"{markdown.mean(accuracies)} %",
+        ours,
         f"{len(runs)}",
         first["device"],
         f"{minutes:.1f} min",

@@ -39,6 +39,14 @@ def test_a_row_is_the_mean_and_deviation_over_seeds():
     assert lines[3].endswith("| `python -m experiments.cifar_cnn --model bn --lr 1` |")
 
 
+def test_a_row_has_the_accuracy_of_several_views_where_all_seeds_have_it():
+    runs = [made_up("resnet2", seed, 0.79) for seed in range(3)]
+    for run, accuracy in zip(runs, (0.80, 0.82, None), strict=True):
+        run["tta"] = accuracy and {"views": 4, "test_accuracy": accuracy, "test_loss": 0.5}
+    cells = [results_table.table(of).splitlines()[2].split(" | ")[3] for of in (runs[:2], runs)]
+    assert cells == ["79.0 ± 0.0 %, with TTA 81.0 ± 1.4 %", "79.0 ± 0.0 %"]
+
+
 OTHERS = [
     {"model": "googlenet", "width": 0.25, "norm": "before"},  # as the quick preset has it
     {"model": "googlenet", "width": 0.5, "norm": "before"},
