@@ -88,7 +88,7 @@ def train(
 
 
 def _lesson(config: Config, experiment: str) -> str:
-    """The command that trains as the lesson did, which on a CPU takes an hour or more."""
+    """The command that trains as the lesson did, which on a CPU takes most of an hour."""
     whole = "resnet2" if config.model == "fast" else config.model
     command = f"python -m experiments.{experiment} --model {whole} --preset lesson"
     dataset = "" if config.dataset == "cifar10" else f" --dataset {config.dataset}"

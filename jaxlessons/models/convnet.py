@@ -3,6 +3,9 @@
 Every network takes images `[batch, height, width, channel]` and returns logits
 `[batch, num_classes]`; with `return_features=True` it returns `(logits, features)`, where
 `features` maps each layer's name to its output, as the lesson gets them with forward hooks.
+
+The lesson's networks begin as in PyTorch. With flax's kernels, of three times the variance, the
+last layer, which sees maxima, begins with logits so large that Resnet learns slower for epochs.
 """
 
 from __future__ import annotations
