@@ -6,8 +6,8 @@
     python -m experiments.cifar_resnet --model tutorial --dataset mnist
 
 The lesson (fast.ai 2018, lesson 7) reached 82.2 % with resnet and 84.9 % with resnet2, the
-latter averaged over augmented copies of the test images. `fast` is not the lesson's: in the time
-that resnet2 takes for one epoch on a CPU, it has done three and knows more (see the README).
+latter averaged over augmented copies of the test images. `fast` is not the lesson's: three epochs
+of it take a CPU little longer than one of resnet2, and it then knows more (see the README).
 basic, bottleneck, preact and preact_bottleneck are He et al.'s blocks in a network of 20 layers, or
 29 with bottlenecks; tutorial is PyTorch zero to all's network of lesson 10.
 """
