@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -37,6 +38,29 @@ def test_errors_that_libraries_log_before_they_raise_them_are_not_shown(name, ca
     assert caplog.records == []
     logging.getLogger("another").error("an error")
     assert len(caplog.records) == 1
+
+
+COROUTINE_LEFT = """
+import sys
+from experiments import silence
+async def write(): pass
+def leave():
+    kept = []
+    kept.extend([kept, write()])
+if sys.argv[1:]: silence.silence_libraries()
+leave()
+sys.exit("error: The disk is full.")
+"""
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_last_words_stay_the_last_when_a_failed_save_left_coroutines(silent):
+    words = [sys.executable, "-c", COROUTINE_LEFT, *(["silent"] * silent)]
+    ended = subprocess.run(words, capture_output=True, text=True)
+    assert ended.returncode == 1
+    # Without it the warning comes, so the test would see it.
+    assert ("never awaited" in ended.stderr) == (not silent)
+    assert (ended.stderr == "error: The disk is full.\n") == silent
 
 
 @pytest.mark.slow
