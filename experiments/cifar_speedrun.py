@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,7 @@ from experiments import command_line, peak, speedrun_config, speedrun_report
 from experiments.run_directory import RunDirectory
 from experiments.speedrun_config import Config
 from experiments.speedrun_optimizer import Plan, make_optimizer, make_plan
-from experiments.speedrun_program import PREDICTED, Carry, Parts, compile_parts
+from experiments.speedrun_program import PREDICTED, Carry, Parts, Program, compile_parts
 from experiments.splits import split
 from experiments.stopping import Stopped, handling
 from jaxlessons import lookahead, losses, training, tta
@@ -65,9 +66,8 @@ def make_network(config: Config, classes: int, train_whitening: bool = True) -> 
     )
 
 
-def make_parts(config: Config, plan: Plan, images: ImageSet, optimizer: Any) -> Parts:
-    """What a training consists of."""
-    normalize = partial(augment.normalize, mean=images.mean, std=images.std)
+def make_augment(config: Config, normalize: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
+    """(key of the flips, key, batch of bytes, place) -> the batch that the network sees."""
 
     def change(flip_key: jax.Array, key: jax.Array, batch: Examples, place: Place) -> Examples:
         crop_key, cutout_key = jax.random.split(key)
@@ -77,19 +77,30 @@ def make_parts(config: Config, plan: Plan, images: ImageSet, optimizer: Any) -> 
             x = augment.cutout(cutout_key, x, size=config.cutout, inside=True)
         return batch._replace(inputs=x)
 
+    return change
+
+
+def places(key: jax.Array, count: int, plan: Plan, batch_size: int) -> Place:
+    """All steps' places among `count` images, by the key of the training; `[steps, ...]` each."""
+    epochs = math.ceil(plan.total / plan.per_epoch)
+    keys = jax.random.split(jax.random.fold_in(key, ORDERS), epochs)
+    orders = jax.vmap(partial(jax.random.permutation, x=count))(keys)
+    rows = orders[:, : plan.per_epoch * batch_size].reshape(-1, batch_size)
+    epoch = jnp.arange(plan.total, dtype=jnp.int32) // plan.per_epoch
+    return Place(rows[: plan.total], epoch)
+
+
+def make_parts(config: Config, plan: Plan, images: ImageSet, optimizer: Any) -> Parts:
+    """What a training consists of."""
+    normalize = partial(augment.normalize, mean=images.mean, std=images.std)
+    change = make_augment(config, normalize)
+
     def begin(state: TrainState, train: Examples) -> tuple[Carry, Place]:
         kernel = whitening_kernel(normalize(train.inputs[:WHITENED]))
         whiten = state.params["whiten"] | {"kernel": kernel}
         state = state.replace(params=state.params | {"whiten": whiten})
-        return Carry(state, state.variables if config.lookahead else None), places(state.key, train)
-
-    def places(key: jax.Array, train: Examples) -> Place:
-        epochs, count = math.ceil(plan.total / plan.per_epoch), len(train.labels)
-        keys = jax.random.split(jax.random.fold_in(key, ORDERS), epochs)
-        orders = jax.vmap(partial(jax.random.permutation, x=count))(keys)
-        rows = orders[:, : plan.per_epoch * config.batch_size].reshape(-1, config.batch_size)
-        epoch = jnp.arange(plan.total, dtype=jnp.int32) // plan.per_epoch
-        return Place(rows[: plan.total], epoch)
+        carry = Carry(state, state.variables if config.lookahead else None)
+        return carry, places(state.key, len(train.labels), plan, config.batch_size)
 
     def step(module: SpeedrunNet, train: Examples, carry: Carry, place: Place) -> Carry:
         own_step = training.make_train_step(
@@ -132,6 +143,39 @@ def make_parts(config: Config, plan: Plan, images: ImageSet, optimizer: Any) -> 
     return Parts(begin, (first, second), predict)
 
 
+def figures(
+    config: Config,
+    plan: Plan,
+    module: SpeedrunNet,
+    program: Program,
+    state: TrainState,
+    told: Examples,
+) -> dict[str, Any]:
+    """What can be said of the compiled training before it runs, for result.json."""
+    return {
+        "told": "validation" if config.validation else "test",
+        "examples": len(told.labels),
+        "parameters": optax.tree.size(state.params),
+        "flops": speedrun_report.count_flops(module, plan, config.batch_size, len(told.labels)),
+        "flops_xla": program.flops,
+        "peak_flops_per_second": peak.matmul_peak(
+            jnp.dtype(config.compute_dtype), config.peak_size
+        ),
+        "compile_seconds": round(program.compile_seconds, 1),
+        "from_cache": program.from_cache,
+    }
+
+
+def timed(
+    program: Program, state: TrainState, train: Examples, told: Examples
+) -> tuple[float, np.ndarray]:
+    """(seconds, logits `[n, classes]`) of one training; the host waits for its end alone."""
+    jax.block_until_ready(state)
+    began = time.perf_counter()
+    logits = jax.block_until_ready(program.run(state, train, told.inputs))
+    return time.perf_counter() - began, np.asarray(logits)
+
+
 def main() -> None:
     """Compiles, trains with each seed, and tells mean and deviation."""
     default = speedrun_config.asked_for(sys.argv[1:])
@@ -150,7 +194,7 @@ def main() -> None:
     make_state, example = make_create_state(module, optimizer), jnp.zeros((1, 32, 32, 3))
 
     def create_state(seed: int) -> TrainState:
-        return jax.block_until_ready(make_state(jax.random.key(seed), example))
+        return make_state(jax.random.key(seed), example)
 
     default_name = f"{config.target}-{config.optimizer}"
     run = RunDirectory.new(config.runs_dir, "cifar_speedrun", config.name, default_name)
@@ -163,30 +207,15 @@ def main() -> None:
         on_cpu = jax.default_backend() == "cpu"
         state = create_state(0)
         program = compile_parts(parts, plan, state, train, told.inputs, 1 if on_cpu else None)
-        found = {
-            "data_source": images.source,
-            "told": "validation" if config.validation else "test",
-            "examples": len(told.labels),
-            "parameters": optax.tree.size(state.params),
-            "flops": speedrun_report.count_flops(module, plan, config.batch_size, len(told.labels)),
-            "flops_xla": program.flops,
-            "peak_flops_per_second": peak.matmul_peak(
-                jnp.dtype(config.compute_dtype), config.peak_size
-            ),
-            "compile_seconds": round(program.compile_seconds, 1),
-            "from_cache": program.from_cache,
-        }
+        found = {"data_source": images.source} | figures(config, plan, module, program, state, told)
         print(speedrun_report.outlook(found, config.seeds, on_cpu), flush=True)
         if config.warm_up:
-            jax.block_until_ready(program.run(create_state(config.seeds), train, told.inputs))
+            timed(program, create_state(config.seeds), train, told)
         predicted, labels = [], np.asarray(told.labels)
         for seed in range(config.seeds):
-            state = create_state(seed)
-            began = time.perf_counter()
-            logits = jax.block_until_ready(program.run(state, train, told.inputs))
-            seconds = time.perf_counter() - began
-            predicted.append(np.asarray(logits))
-            record = speedrun_report.record(seed, predicted[-1], labels, seconds)
+            seconds, logits = timed(program, create_state(seed), train, told)
+            predicted.append(logits)
+            record = speedrun_report.record(seed, logits, labels, seconds)
             run.append_metrics(record | {"step": plan.total})
             print(speedrun_report.line(record), flush=True)
         speedrun_report.finish(run, config, images, plan, found, predicted, labels)
