@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments import saved_config
 from experiments.cats_dogs_config import Config
 from experiments.cats_dogs_setup import BATCH, Network
 from experiments.run_directory import RunDirectory
-from jaxlessons import cam, metrics, plotting
+from jaxlessons import cam, checkpoint, metrics, plotting
 from jaxlessons.data.cifar10 import ImageSet
 from jaxlessons.errors import UserError
 from jaxlessons.training import TrainState
@@ -36,10 +36,15 @@ class Seen(NamedTuple):
 
 
 def check_source(run: RunDirectory, source: str) -> None:
-    """Raises UserError when the run was begun with other weights than those of `source`."""
+    """Raises UserError when the run was begun with other weights than those of `source`.
+
+    Without the file the run was killed as it began, and these are its weights from now on.
+    """
     path = run.path / SOURCE_FILE
-    begun_with = json.loads(path.read_text())["source"] if path.exists() else None
-    if begun_with != source:
+    if not path.exists() and not checkpoint.all_steps(run.checkpoints):
+        run.write_json(SOURCE_FILE, {"source": source})
+    saved = saved_config.read_object(path, "the weights' source", "start a new run")
+    if (begun_with := saved.get("source")) != source:
         raise UserError(
             f"{run.path} was begun with {begun_with} as VGG16's weights, and what was found now is "
             f"{source}: name the former by --weights, or start a new run."

@@ -25,6 +25,7 @@ import tyro
 from experiments import command_line, config_checks
 from experiments.provenance import provenance
 from experiments.run_directory import RunDirectory
+from experiments.stopping import Stopped, handling
 from jaxlessons import loop, optim, schedules, training
 from jaxlessons.data import text as texts
 from jaxlessons.data.vocabulary import Vocabulary
@@ -98,8 +99,8 @@ def go_on(predict: Callable[[Any], jax.Array], vocabulary: Vocabulary, prompt: s
     return vocabulary.decode(tokens[len(prompt) :])
 
 
-def train(config: Config) -> dict[str, Any]:
-    """Trains, guesses, and returns what is worth writing down."""
+def train(config: Config) -> None:
+    """Trains, guesses, and writes down what is worth it."""
     loaded = texts.load(config.text, config.data_dir)
     vocabulary = Vocabulary.build(loaded.train, unknown=True)
     tokens = map(vocabulary.encode, (loaded.train, loaded.validation))
@@ -120,6 +121,7 @@ def train(config: Config) -> dict[str, Any]:
         history.append({"loss": loss, "validation_loss": validation})
         print(f"epoch {end.epoch}: loss {loss:.4f}, validation {validation:.4f}", flush=True)
 
+    run = RunDirectory.new(config.runs_dir, "char_models", None, config.model)
     state = training.fit(
         training.create_state(model, optimizer, key, splits[0].inputs[:1]),
         training.make_train_step(model.apply, optimizer),
@@ -134,7 +136,14 @@ def train(config: Config) -> dict[str, Any]:
     written = {prompt: go_on(predict, vocabulary, prompt) for prompt in prompts}
     for prompt, following in written.items():
         print(f"{prompt!r} -> {following[0]!r}, and on: {prompt + following!r}")
-    return {**history[-1], "epochs": history, "written": written, "text": loaded.name}
+    found = {**history[-1], "epochs": history, "written": written, "text": loaded.name}
+    result = {"experiment": "char_models", "model": config.model, **found, **provenance()}
+    run.write_json("result.json", {**result, "config": dataclasses.asdict(config)})
+
+
+def stop(number: int, _frame: Any) -> None:
+    """What Ctrl-C and SIGTERM do here."""
+    raise Stopped(number, "\nStopped: the training was too short to keep anything of it.")
 
 
 def main() -> None:
@@ -142,9 +151,8 @@ def main() -> None:
     config = tyro.cli(Config, prog="python -m experiments.char_models", description=__doc__)
     config_checks.above_zero(config, ("epochs", "batch_size", "features"))
     config_checks.from_zero(config, {"seed": 2.0**32})
-    result = {"experiment": "char_models", "model": config.model, **train(config), **provenance()}
-    run = RunDirectory.new(config.runs_dir, "char_models", None, config.model)
-    run.write_json("result.json", {**result, "config": dataclasses.asdict(config)})
+    with handling(stop):
+        train(config)
 
 
 if __name__ == "__main__":

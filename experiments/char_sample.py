@@ -38,6 +38,8 @@ def write(config: Config, experiment: str) -> None:
             trained.model.apply, trained.variables, prompt, config.length, config.beams
         )
         for tokens, score in zip(texts, scores, strict=True):
+            if not np.isfinite(score):  # there are fewer texts than beams
+                break
             written = trained.vocabulary.decode(np.asarray(tokens))
             print(f"{config.sample}{written}\n[log probability {float(score):.2f} nats]\n")
         return

@@ -25,12 +25,13 @@ C = TypeVar("C")
 # What may differ when a run is resumed: where things are, and what a loss that became NaN asks for.
 FREE_ON_RESUME = {
     "data_dir",
+    *("text", "train_file", "test_file"),  # whose content is compared with what was trained on
     "runs_dir",
     "name",
     "resume",
     "keep",
     "summary",
-    "lr",
+    *("lr", "fine_lr"),
     "clip_norm",
     "compute_dtype",
     *(field.name for field in dataclasses.fields(device_config.Devices)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +14,14 @@ from experiments.fast_style_setup import make_paint
 from experiments.trained import find_checkpoint
 from jaxlessons import checkpoint
 from jaxlessons.data import images
+from jaxlessons.files import expanded
 
 
 def paint(config: Config, experiment: str) -> None:
     """Paints config.paint into a PNG and says how long it took."""
     assert config.paint is not None
     photo = images.read(config.paint, config.size)
-    output = config.output or Path(f"{config.paint.stem}-painted.png")
+    output = expanded(config.output or f"{config.paint.stem}-painted.png")
     config_checks.writable("output", output)
     folder, step = find_checkpoint(config.checkpoint, config.runs_dir, experiment, config.name)
     network, style = fast_style_about.network(folder, step)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shlex
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from experiments import provenance, saved_config
 from jaxlessons import checkpoint, checkpoint_files, devices
 from jaxlessons.errors import UserError
-from jaxlessons.files import is_leftover, naming, remove_leftovers, replacing
+from jaxlessons.files import expanded, is_leftover, naming, remove_leftovers, replacing
 from jaxlessons.train_state import TrainState
 
 C = TypeVar("C")
@@ -64,7 +65,7 @@ class RunDirectory:
           UserError: when `name` exists already, or the folder can't be made.
         """
         _check_name(name)
-        parent = runs_dir / experiment
+        parent = expanded(runs_dir) / experiment
         checkpoint_files.check_directory(parent / (name or default))
         number = 1
         while True:
@@ -92,7 +93,7 @@ class RunDirectory:
     def existing(cls, runs_dir: Path, experiment: str, name: str | None) -> RunDirectory:
         """The run of that name, or the one begun last; UserError when there is none."""
         _check_name(name)
-        parent = runs_dir / experiment
+        parent = expanded(runs_dir) / experiment
         configs = [parent / name / "config.json"] if name else list(parent.glob("*/config.json"))
         configs = [path for path in configs if path.is_file()]
         if not configs:
@@ -141,7 +142,9 @@ class RunDirectory:
         saved = saved_config.read_object(path, "a run's config", "start a new run")
         if not isinstance(saved.get("command"), str):
             raise UserError(f"{path} lacks the command that began the run: start a new run.")
-        if not isinstance(saved.get("data"), str) or not saved["data"].isprintable():
+        data = saved.get("data")
+        # A file's name may have spaces that Python does not call printable.
+        if not isinstance(data, str) or any(unicodedata.category(c) in ("Cc", "Cs") for c in data):
             raise UserError(f"{path} lacks the name of the run's data: start a new run.")
         return saved
 

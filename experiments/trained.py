@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.run_directory import RunDirectory
 from jaxlessons import checkpoint
 from jaxlessons.errors import UserError
+from jaxlessons.files import expanded
 
 
 def find_checkpoint(
@@ -35,7 +36,7 @@ def find_checkpoint(
                 f"python -m experiments.{experiment}, or name a --checkpoint."
             ) from error
     else:
-        folder = given
+        folder = expanded(given)
         if folder.name.isdigit() and int(folder.name) in checkpoint.all_steps(folder.parent):
             return folder.parent, int(folder.name)
         if (folder / "checkpoints").is_dir():

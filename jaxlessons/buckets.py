@@ -7,6 +7,7 @@ width, so it is compiled once, and a scan over steps may hold it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,8 +20,9 @@ def bucket_widths(longest: int, count: int = 4) -> tuple[int, ...]:
     """Up to `count` widths for rows up to `longest`, rising, each about sqrt(2) times the last.
 
     bucket_widths(20) is (8, 10, 15, 20). In every bucket but the first no row is more than a third
-    padding, and the narrow ones are few.
+    padding, and the narrow ones are few. There are fewer where the narrowest would repeat.
     """
+    count = min(count, 2 + 2 * math.ceil(math.log2(max(longest, 1))))  # by then the width is 1
     return tuple(sorted({-int(-longest // 2 ** (k / 2)) for k in range(count)}))
 
 

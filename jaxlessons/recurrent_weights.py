@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from jaxlessons.errors import UserError
-from jaxlessons.state_dicts import as_float32
+from jaxlessons.state_dicts import as_float32, check_names
 
 CELLS = {1: "rnn", 3: "gru", 4: "lstm"}  # by the gates that a weight has rows for
+WANTED = "give it the weights of one torch.nn.RNN, GRU or LSTM alone, such as weight_ih_l0"
 NAME = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l(0|[1-9]\d*)(_reverse)?")
 
 
@@ -69,6 +70,7 @@ def recurrent_settings(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Name without the prefix -> array."""
+    check_names(state_dict, WANTED)
     shared = len({name.rpartition(".")[0] for name in state_dict}) == 1
     params = {}
     for full_name, value in state_dict.items():
@@ -79,10 +81,7 @@ def _named(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 "supported."
             )
         if not NAME.fullmatch(name):
-            raise UserError(
-                f"The state dict has {full_name!r}: give it the weights of one torch.nn.RNN, GRU "
-                "or LSTM alone, such as weight_ih_l0."
-            )
+            raise UserError(f"The state dict has {full_name!r}: {WANTED}.")
         params[name] = as_float32(full_name, value)
     if not params:
         raise UserError("The state dict is empty: there are no weights to take.")

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxlessons.errors import UserError
 from jaxlessons.models.residual import SQUEEZE, ResNet18
-from jaxlessons.state_dicts import as_float32
+from jaxlessons.state_dicts import as_float32, check_names
 
 BLOCK = re.compile(r"layer([1-9])\.(0|[1-9]\d{0,3})\.")
 COUNTER = "num_batches_tracked"  # of batch norm; nothing is computed from it
@@ -82,11 +82,7 @@ def resnet_settings(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_names(state_dict: Any) -> None:
     """Raises UserError for what is no state dict, or one of something else than a ResNet."""
-    if not isinstance(state_dict, Mapping):
-        raise UserError(f"The state dict is of type {type(state_dict).__name__}: {WANTED}.")
-    for name in state_dict:
-        if not isinstance(name, str):
-            raise UserError(f"The state dict has the name {name!r}, which is no string: {WANTED}.")
+    check_names(state_dict, WANTED)
     if not any(name.startswith(("conv1.", "layer1.")) for name in state_dict):
         first = ", ".join(map(repr, list(state_dict)[:3])) or "nothing"
         raise UserError(f"The state dict has {first}: {WANTED}.")

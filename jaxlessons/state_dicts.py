@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxlessons.errors import UserError
+
+
+def check_names(state_dict: Any, wanted: str) -> None:
+    """UserError for what is no mapping by names; wanted: what it should be, to end the sentence."""
+    if not isinstance(state_dict, Mapping):
+        raise UserError(f"The state dict is of type {type(state_dict).__name__}: {wanted}.")
+    for name in state_dict:
+        if not isinstance(name, str):
+            raise UserError(f"The state dict has the name {name!r}, which is no string: {wanted}.")
 
 
 def as_float32(name: str, value: Any) -> np.ndarray:

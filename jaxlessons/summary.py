@@ -24,25 +24,29 @@ class Layer(NamedTuple):
 def layer_table(module: nn.Module, inputs: Any) -> list[Layer]:
     """The layers that own parameters, in the order of the forward pass.
 
-    inputs: an array or a `jax.ShapeDtypeStruct` `[batch, ...]`; nothing is computed.
+    inputs: an array or a `jax.ShapeDtypeStruct` `[batch, ...]`; nothing is computed. A layer that
+    is applied several times has one row, with its parameters once and the FLOPs of all times; of
+    one that returns several arrays the first one's shape is told.
     """
     outputs: list[tuple[nn.Module, tuple[int, ...]]] = []
 
     def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         result = call(*args, **kwargs)
-        if context.method_name == "__call__" and hasattr(result, "shape"):
-            outputs.append((context.module, result.shape))
+        arrays = jax.tree.leaves(result)
+        if context.method_name == "__call__" and arrays:
+            outputs.append((context.module, arrays[0].shape))
         return result
 
     with nn.intercept_methods(record):
         variables = jax.eval_shape(module.init, jax.random.key(0), inputs)
-    table = []
+    table: dict[str, Layer] = {}
     for layer, shape in outputs:
         own = _own_parameters(variables["params"], layer.path)
         if own:
-            size = sum(array.size for array in own.values())
-            table.append(Layer(".".join(layer.path), shape[1:], size, _flops(layer, own, shape)))
-    return table
+            name, size = ".".join(layer.path), sum(array.size for array in own.values())
+            flops = _flops(layer, own, shape) + (table[name].flops if name in table else 0)
+            table[name] = Layer(name, shape[1:], size, flops)
+    return list(table.values())
 
 
 def format_table(table: list[Layer]) -> str:

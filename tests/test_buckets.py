@@ -20,6 +20,8 @@ def test_the_widths_rise_by_the_root_of_two_up_to_the_longest():
     assert bucket_widths(20, 1) == (20,)
     assert bucket_widths(2) == (1, 2)
     assert bucket_widths(1) == (1,)
+    assert bucket_widths(20, 3000) == bucket_widths(20, 20)
+    assert bucket_widths(20, 3000)[0] == 1
     for longest in range(1, 200):
         widths = bucket_widths(longest, 5)
         assert widths[-1] == longest

@@ -28,6 +28,16 @@ def test_a_name_with_two_dollars_is_shown_as_it_is(tmp_path):
         assert not any(t.get_parse_math() for t in shown if t.get_text() in (*classes, title))
 
 
+def test_reactions_show_each_letter_as_it_is_whatever_the_font_has(tmp_path):
+    text = "a$b\N{HIRAGANA LETTER A}\\"
+    figure = plotting.plot_reactions(text, np.ones((len(text), 1)), [3], "x")
+    # Saved without a warning for each that the font lacks, which would fail here.
+    plotting.save_figure(figure, tmp_path / "x.png")
+    letters = [t for t in figure.axes[0].texts if t.get_text() != ""]
+    assert "".join(t.get_text() for t in letters) == text
+    assert not any(t.get_parse_math() for t in letters)
+
+
 def test_powers_of_ten_stay_mathematics(tmp_path):
     figure = plotting.plot_loss_parts(RECORDS, "x")
     plotting.save_figure(figure, tmp_path / "x.png")

@@ -91,7 +91,11 @@ SQUARES, HUGE = np.zeros((20, 5)), np.full((20, 5), 1e300)
 TWO = {
     f"{part}.weight_{kind}_l0": SQUARES for part in ("encoder", "decoder") for kind in ("ih", "hh")
 }
+WANTED = "give it the weights of one torch.nn.RNN, GRU or LSTM alone, such as weight_ih_l0"
 FAULTS = [
+    ([1], f"The state dict is of type list: {WANTED}."),
+    (None, f"The state dict is of type NoneType: {WANTED}."),
+    ({0: SQUARES}, f"The state dict has the name 0, which is no string: {WANTED}."),
     ({}, "The state dict is empty: there are no weights to take."),
     (
         TWO,

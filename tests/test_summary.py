@@ -1,8 +1,11 @@
 """The layer table, against counts made by hand."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import pytest
 
+from jaxlessons.models import char
 from jaxlessons.models.batchnorm import BatchNormByHand
 from jaxlessons.models.convnet import ConvBnNet, ConvNet
 from jaxlessons.summary import Layer, format_table, layer_table
@@ -27,6 +30,27 @@ def test_the_table_holds_every_parameter_and_does_not_depend_on_the_batch():
         total = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         assert sum(layer.parameters for layer in table) == total
         assert layer_table(network, jax.ShapeDtypeStruct((7, 32, 32, 3), jnp.float32)) == table
+
+
+@pytest.mark.parametrize("network", [char.ThreeCharModel, char.CharLoopModel, char.StatefulCharRNN])
+def test_layers_applied_again_count_once_and_those_with_a_carry_too(network):
+    module, tokens = network(85), jax.ShapeDtypeStruct((2, 3), jnp.int32)
+    table = layer_table(module, tokens)
+    variables = jax.eval_shape(module.init, jax.random.key(0), tokens)
+    total = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert sum(layer.parameters for layer in table) == total
+    assert len({layer.name for layer in table}) == len(table)
+
+
+def test_a_layer_applied_twice_works_twice():
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            own = nn.Dense(4, name="own")
+            return own(own(x))
+
+    table = layer_table(Twice(), jax.ShapeDtypeStruct((1, 4), jnp.float32))
+    assert table == [Layer("own", (4,), 4 * 4 + 4, 2 * 2 * 4 * 4)]
 
 
 def test_the_text_ends_in_the_sums():

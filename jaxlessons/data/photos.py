@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from jaxlessons.data import images
-from jaxlessons.data.srgb import upright
+from jaxlessons.data.srgb import to_srgb, upright
 from jaxlessons.errors import UserError
 from jaxlessons.files import expanded
 
@@ -40,7 +40,8 @@ class PhotoSet:
 def load(folder: str | Path, size: int = 128) -> PhotoSet:
     """The photos in `folder`/{train,valid}/CLASS/, each `size` x `size`.
 
-    Each is turned as its EXIF data say, resized to `size` on its shorter side and cropped to the
+    Each is turned as its EXIF data say, made sRGB (see `srgb.to_srgb`: white where it is
+    transparent), resized to `size` on its shorter side and cropped to the
     middle. Classes go by their folders' names, sorted. Hidden files are skipped, and so is what
     has none of the suffixes .jpg, .jpeg, .png and .webp.
 
@@ -63,10 +64,7 @@ def read_photo(path: str | Path, size: int) -> np.ndarray:
     with explained, images.open_image(path) as image:
         # A JPEG much too large is decoded at a half, a quarter or an eighth of its size.
         image.draft("RGB", (2 * size, 2 * size))
-        turned = upright(image)
-        if "transparency" in turned.info:  # which pillow drops from RGBA alone without a word
-            turned = turned.convert("RGBA")
-        return _fit(turned.convert("RGB"), size, path)
+        return _fit(Image.fromarray(to_srgb(upright(image))), size, path)
 
 
 def _fit(image: Image.Image, size: int, path: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 
 from jaxlessons.files import replacing
+from jaxlessons.quiet import QUIET
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -29,5 +30,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     }
     for text in figure.findobj(Text):
         text.set_parse_math(text in powers)
-    with replacing(path) as temporary:
+    # A script that the font lacks is shown as boxes; there is no use in a line for each letter.
+    with QUIET, replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -34,8 +34,6 @@ def plot_reactions(text: str, reactions: np.ndarray, units: Sequence[int], title
         for place, symbol in enumerate(text):
             if symbol.isprintable() and not symbol.isspace():
                 row, column = divmod(place, COLUMNS)
-                # A $ would begin a formula.
-                symbol = symbol.replace("$", r"\$")
                 dark = abs(reaction[place]) > 0.6 * limit
                 axes.text(
                     column,
@@ -46,5 +44,6 @@ def plot_reactions(text: str, reactions: np.ndarray, units: Sequence[int], title
                     fontsize=7,
                     family="monospace",
                     color="white" if dark else "black",
+                    parse_math=False,
                 )
     return figure

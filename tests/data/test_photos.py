@@ -111,6 +111,23 @@ def test_every_kind_of_colour_becomes_rgb(tmp_path, mode):
     assert (found[..., :1] == found).mean() > 0.9
 
 
+def test_a_grey_photo_of_16_bits_keeps_its_range(tmp_path):
+    deep = np.repeat(np.linspace(0, 65535, 32).astype(np.uint16)[:, None], 32, axis=1)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    found = photos.read_photo(tmp_path / "a.png", 32)
+    wanted = np.repeat(np.round(deep / 257)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    red = np.zeros((32, 32, 4), np.uint8)
+    red[..., 0], red[16:, :, 3] = 255, 255
+    Image.fromarray(red).save(tmp_path / "a.png")
+    found = photos.read_photo(tmp_path / "a.png", 32)
+    assert (found[:16] == 255).all()
+    assert (found[16:] == [255, 0, 0]).all()
+
+
 def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
     image = Image.fromarray(picture(32, 32)).convert("P")
     image.save(tmp_path / "a.png", transparency=bytes(range(256)))

@@ -224,11 +224,13 @@ def test_a_python_without_source_is_told(tmp_path, monkeypatch):
 
 def test_a_name_is_no_path_unless_it_says_so(tmp_path, monkeypatch, online):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "nietzsche", "mine alone")
+    write(tmp_path / "nietzsche", "mine alone, and long")
     assert text.load("nietzsche").train.startswith("PREFACE")
     for path in ("./nietzsche", Path("nietzsche")):
         loaded = text.load(path)
-        assert loaded.train + loaded.validation == "mine alone"
+        assert loaded.train + loaded.validation == "mine alone, and long"
+        # Or it would be compared with what the lesson had.
+        assert (loaded.name, len(loaded.validation)) == ("the file nietzsche", 2)
 
 
 @pytest.mark.parametrize("name", ["shakespeare", "", "/nonexistent/a.txt", "Nietzsche", "a\0b"])

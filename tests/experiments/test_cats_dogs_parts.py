@@ -10,7 +10,9 @@ import pytest
 
 from experiments import cats_dogs_config, cats_dogs_report, cats_dogs_setup
 from experiments.cats_dogs_config import Config
+from experiments.run_directory import RunDirectory
 from jaxlessons import cam
+from jaxlessons.errors import UserError
 from jaxlessons.models import vgg
 
 
@@ -92,6 +94,19 @@ def test_looking_counts_every_photo_once_and_its_maps_are_the_heads(network, dis
     heat = cam.upsample(jnp.asarray(many.maps[..., 0]), (32, 32))
     np.testing.assert_array_equal(boxes, cam.hottest_box(heat, 0.5))
     assert crops.shape == images.train_images.shape
+
+
+def test_the_weights_of_a_run_are_those_that_it_was_begun_with(tmp_path):
+    run = RunDirectory(tmp_path)
+    # Killed ahead of its file: nothing was trained by others.
+    cats_dogs_report.check_source(run, "a")
+    cats_dogs_report.check_source(run, "a")
+    with pytest.raises(UserError, match="was begun with a as VGG16's weights"):
+        cats_dogs_report.check_source(run, "b")
+    for damaged in ("", "[1]", "{"):
+        (tmp_path / cats_dogs_report.SOURCE_FILE).write_text(damaged)
+        with pytest.raises(UserError, match=r"weights\.json can't be read as the weights' source"):
+            cats_dogs_report.check_source(run, "a")
 
 
 def test_the_figure_shows_the_surest_of_each_class_and_then_the_worst():

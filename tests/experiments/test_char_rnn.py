@@ -238,7 +238,11 @@ def test_resume_with_another_text_is_refused(call, trained):
     refused = call(trained.folder, "--resume --name other --cell lstm")
     assert refused.code == 1
     assert "was begun with --cell gru" in refused.err
-    assert call(trained.folder, "--resume --name other").code == 0
+
+    (trained.folder / "moved").mkdir()
+    path.rename(trained.folder / "moved" / "other.txt")
+    assert "neither the name of a text" in call(trained.folder, "--resume --name other").err
+    assert call(trained.folder, "--resume --name other --text moved/other.txt").code == 0
 
 
 @pytest.mark.slow

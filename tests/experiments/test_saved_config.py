@@ -50,6 +50,24 @@ def test_a_config_comes_back_as_it_was_saved(run):
     assert run.read_config(cifar_resnet.Config()) == dataclasses.replace(network, name="x")
 
 
+@pytest.mark.parametrize("space", ["\u202f", "\u00a0", "\u3000", "\u200d"])
+def test_a_file_with_odd_spaces_in_its_name_can_be_the_runs_data(run, space):
+    data = f"3.45{space}PM.png"
+    run.write_config(cifar_resnet.Config(), data)
+    run.check_data(data)
+    run.write_result({}, cifar_resnet.Config())
+    assert run.result() is not None
+
+
+def test_a_home_folder_is_where_the_runs_go(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = RunDirectory.new(Path("~/mine"), "x", None, "d")
+    assert run.path == tmp_path / "mine" / "x" / "d"
+    run.write_config(cifar_resnet.Config(), "d")
+    assert RunDirectory.existing(Path("~/mine"), "x", None).path == run.path
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -90,9 +108,10 @@ def test_a_value_of_the_wrong_type_is_told_by_file_and_field(run, name, value, w
         (b'[["command", "x"]]', r"config \(it is no JSON object\): start a new run\."),
         (b"\xff{}", r"config\.json can't be read as a run's config \('utf-8' codec"),
         (b'{"data": "d"}', r"config\.json lacks the command that began the run: start a new run\."),
+        (b'{"command": "c", "data": "a\\u001b"}', r"config\.json lacks the name of the run's data"),
         (b'{"command": "c", "data": 1}', r"config\.json lacks the name of the run's data"),
     ],
-    ids=["nested", "list", "bytes", "command", "data"],
+    ids=["nested", "list", "bytes", "command", "escape", "data"],
 )
 def test_a_config_that_is_none_is_told(run, content, words):
     (run.path / "config.json").write_bytes(content)
