@@ -95,7 +95,7 @@ def record(run: Path) -> Path:
         result.pop(place, None)
         result["config"].pop(place, None)
     result["command"] = _without(result["command"], "--data-dir", "--runs-dir", "--weights")
-    result["command"] = shlex.join(map(_file, shlex.split(result["command"])))
+    result["command"] = shlex.join(map(_file, _words(result["command"])))
     for place in PICTURES:
         if named := result["config"].get(place):
             one = isinstance(named, str)
@@ -187,8 +187,17 @@ def _row(runs: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def _without(command: str, *flags: str) -> str:
     """A command line without the flags and their values."""
-    words = iter(shlex.split(command))
+    words = iter(_words(command))
     return shlex.join([word for word in words if word not in flags or not next(words)])
+
+
+def _words(command: str) -> list[str]:
+    """A command line's words, --flag=value as two."""
+    return [
+        part
+        for word in shlex.split(command)
+        for part in (word.split("=", 1) if word.startswith("--") else [word])
+    ]
 
 
 def recorded() -> list[dict[str, Any]]:

@@ -101,7 +101,7 @@ def test_a_comparison_is_recorded_whole_without_local_paths(tmp_path, monkeypatc
         "rows": [row],
         "trials": [{"variant": "a", "seed": 0}],
         "config": {"epochs": 2.0, "name": "mine", "runs_dir": "/somewhere"},
-        "command": "python -m experiments.cifar_x --runs-dir /somewhere --epochs 2",
+        "command": "python -m experiments.cifar_x --runs-dir=/a --data-dir b --lr=2 --style=c/d",
     }
     (tmp_path / "result.json").write_text(json.dumps(result))
     monkeypatch.setattr(results_table, "RESULTS", tmp_path)
@@ -109,7 +109,7 @@ def test_a_comparison_is_recorded_whole_without_local_paths(tmp_path, monkeypatc
     assert path.name == "cifar_x-cpu.json"
     saved = json.loads(path.read_text())
     assert saved["config"] == {"epochs": 2.0}
-    assert saved["command"] == "python -m experiments.cifar_x --epochs 2"
+    assert saved["command"] == "python -m experiments.cifar_x --lr 2 --style d"
     assert saved["trials"] == result["trials"]
     tables = results_table.tables(results_table.recorded())
     assert tables["cifar_x"].splitlines()[-1] == "| a | 50.0 ± 1.0 % | 49.0 ± 2.0 % | 2 |"
