@@ -110,8 +110,10 @@ def test_many_epochs_take_no_more_memory_nor_time_than_the_first(watched, cases,
         f"{case}: {len(epochs)} epochs; {1e3 * early[0]:.1f} and then {1e3 * late[0]:.1f} ms of "
         f"CPU an epoch, {early[1]:.1f} and then {late[1]:.1f} MB resident"
     )
-    # Of time, what grew with each epoch would have grown ten times over.
-    assert late[0] < 1.3 * early[0]
+    # Of time, what grew with each epoch would have grown six times over. The fastest epochs count,
+    # and up to a factor of two, for other work makes a core slower for minutes on end.
+    fastest = [seconds[part].min() for part in (slice(tenth, 2 * tenth), slice(-tenth, None))]
+    assert fastest[1] < 2 * fastest[0]
     # Of memory, tensorstore never frees what its KvStore.Spec.to_json gives, which orbax asks for
     # with each array of each checkpoint: 23 KB an epoch here. One measurement differs from the next
     # by some megabytes.
