@@ -3,18 +3,21 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxlessons.models.bn_layer import BnLayer
 from jaxlessons.models.convnet import ConvBnNet, ConvBnNet2, ConvNet, ConvNet2, SimpleNet
 from jaxlessons.models.resnet import FastResnet, Resnet, Resnet2
+from jaxlessons.train_state import make_create_state
 
 IMAGES = jnp.zeros((1, 32, 32, 3))
 
 
 def layers(network):
     """(name, kernel, bias or None) of each layer that multiplies."""
-    params = jax.jit(network.init)(jax.random.key(3), IMAGES)["params"]
+    create_state = make_create_state(network, optax.identity())
+    params = create_state(jax.random.key(3), IMAGES).params
     for name, layer in params.items():
         layer = layer.get("conv", layer)
         yield name, np.asarray(layer["kernel"]), layer.get("bias")
